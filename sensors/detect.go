@@ -1,0 +1,455 @@
+package sensors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Backend is a way to read hardware, registered by the package that has it.
+type Backend struct {
+	// Name is the package's name: "rapl".
+	Name string
+	// Open probes the machine. It returns a sensor for what it can read, or
+	// nil, and an omission for everything it looked for and leaves out. It is
+	// called from a goroutine of its own, and may be abandoned there when it
+	// takes longer than Detect waits. ctx ends with Detect's wait.
+	Open func(ctx context.Context, roots Roots) (Sensor, []Omission)
+}
+
+var (
+	registryMu sync.Mutex
+	registry   []Backend
+)
+
+// Register makes a back-end known to [Detect]. It is called from the init
+// function of the package that has it; the first registration of a name counts.
+func Register(b Backend) {
+	registryMu.Lock()
+	defer registryMu.Unlock()
+	if !slices.ContainsFunc(registry, func(r Backend) bool { return r.Name == b.Name }) {
+		registry = append(registry, b)
+	}
+}
+
+// Registered returns the names of the back-ends this program contains, sorted.
+func Registered() []string {
+	registryMu.Lock()
+	defer registryMu.Unlock()
+	names := make([]string, 0, len(registry))
+	for _, b := range registry {
+		names = append(names, b.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Roots are the folders where the kernel's file systems are found. In a
+// container they are often the host's, mounted elsewhere.
+type Roots struct {
+	Sys  string // normally /sys
+	Proc string // normally /proc
+}
+
+// Status says what became of a source that is not among those in use.
+type Status string
+
+const (
+	// Absent: the machine has no such hardware.
+	Absent Status = "absent"
+	// Unreadable: the machine has the hardware, and it cannot be read.
+	Unreadable Status = "unreadable"
+	// Superseded: the hardware is read by a better source.
+	Superseded Status = "superseded"
+)
+
+// Omission says why something is not measured, and what would change that.
+type Omission struct {
+	// Source is the back-end that looked.
+	Source    string
+	Component Component
+	// Device is the ID of the device left out; empty for the back-end as a
+	// whole.
+	Device string
+	Status Status
+	// Reason is one sentence for people; Remedy is what they can do, where
+	// they can.
+	Reason string
+	Remedy string
+	// Err is the cause, for errors.Is.
+	Err error
+}
+
+// Option configures [Detect].
+type Option interface{ apply(*detection) }
+
+type optionFunc func(*detection)
+
+func (f optionFunc) apply(d *detection) { f(d) }
+
+type detection struct {
+	roots    Roots
+	backends []Backend
+	timeout  time.Duration
+}
+
+// WithSysRoot reads sysfs below root instead of HOST_SYS or /sys.
+func WithSysRoot(root string) Option {
+	return optionFunc(func(d *detection) { d.roots.Sys = root })
+}
+
+// WithProcRoot reads procfs below root instead of HOST_PROC or /proc. The
+// job's own processes are read from the real /proc all the same.
+func WithProcRoot(root string) Option {
+	return optionFunc(func(d *detection) { d.roots.Proc = root })
+}
+
+// WithBackends replaces the registered back-ends by those given.
+func WithBackends(backends ...Backend) Option {
+	return optionFunc(func(d *detection) { d.backends = backends })
+}
+
+// WithTimeout bounds the time Detect waits for a back-end that does not
+// answer; the default is 15 s, as an NVIDIA driver without persistence mode
+// can take seconds per GPU to wake.
+func WithTimeout(timeout time.Duration) Option {
+	return optionFunc(func(d *detection) { d.timeout = timeout })
+}
+
+// DefaultRoots returns /sys and /proc, or what HOST_SYS and HOST_PROC name, as
+// gopsutil has it.
+func DefaultRoots() Roots {
+	r := Roots{Sys: "/sys", Proc: "/proc"}
+	if v := os.Getenv("HOST_SYS"); v != "" {
+		r.Sys = v
+	}
+	if v := os.Getenv("HOST_PROC"); v != "" {
+		r.Proc = v
+	}
+	return r
+}
+
+// Detect opens the best disjoint set of sensors on this machine: no piece of
+// hardware is read twice, and of two sources for one piece the better method is
+// kept. A machine without any sensor gives an empty set, not an error; the
+// set's omissions say why. The error is that of the context.
+func Detect(ctx context.Context, opts ...Option) (*Set, error) {
+	d := detection{roots: DefaultRoots(), timeout: 15 * time.Second}
+	registryMu.Lock()
+	d.backends = slices.Clone(registry)
+	registryMu.Unlock()
+	for _, o := range opts {
+		if o != nil {
+			o.apply(&d)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("sensors: detect: %w", err)
+	}
+
+	found := make([]opened, len(d.backends))
+	var wait sync.WaitGroup
+	for i, b := range d.backends {
+		wait.Go(func() { found[i] = open(ctx, b, d.roots, d.timeout) })
+	}
+	wait.Wait()
+	if err := ctx.Err(); err != nil {
+		for _, f := range found {
+			if f.sensor != nil {
+				_ = f.sensor.Close()
+			}
+		}
+		return nil, fmt.Errorf("sensors: detect: %w", err)
+	}
+
+	var sensors []Sensor
+	var omitted []Omission
+	for _, f := range found {
+		if f.sensor != nil {
+			sensors = append(sensors, f.sensor)
+		}
+		omitted = append(omitted, f.omitted...)
+	}
+	omitted = append(omitted, unclaimed(d)...)
+	return newSet(sensors, omitted), nil
+}
+
+type opened struct {
+	sensor  Sensor
+	omitted []Omission
+}
+
+// open calls one back-end with a deadline. A back-end that answers after it is
+// closed again by the goroutine that waited for it.
+func open(ctx context.Context, b Backend, roots Roots, timeout time.Duration) opened {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answer := make(chan opened)
+	go func() {
+		var o opened
+		defer func() {
+			if p := recover(); p != nil {
+				o = opened{omitted: []Omission{{
+					Source: b.Name, Status: Unreadable,
+					Reason: fmt.Sprintf("the back-end failed while probing: %v", p),
+					Err:    ErrTransient,
+				}}}
+			}
+			select {
+			case answer <- o:
+			case <-ctx.Done():
+				if o.sensor != nil {
+					_ = o.sensor.Close()
+				}
+			}
+		}()
+		o.sensor, o.omitted = b.Open(ctx, roots)
+	}()
+	select {
+	case o := <-answer:
+		return o
+	case <-ctx.Done():
+		return opened{omitted: []Omission{{
+			Source: b.Name, Component: componentOf(b.Name), Status: Unreadable,
+			Reason: fmt.Sprintf("%s did not answer within %v", b.Name, timeout),
+			Remedy: "see whether the driver hangs (dmesg, nvidia-smi), then start again",
+			Err:    ErrTimeout,
+		}}}
+	}
+}
+
+// componentOf names the component that is unread when a whole back-end does
+// not answer.
+func componentOf(backend string) Component {
+	if backend == "nvml" {
+		return GPU
+	}
+	return CPU
+}
+
+// Set is a disjoint set of open sensors, with what was left out of it.
+type Set struct {
+	sensors []Sensor
+	devices []Device
+	omitted []Omission
+}
+
+// NewSet makes a set of sensors that are already open, such as scripted ones.
+// Where two of them see the same hardware the better one is kept, as in
+// [Detect].
+func NewSet(sensors ...Sensor) *Set { return newSet(sensors, nil) }
+
+func newSet(sensors []Sensor, omitted []Omission) *Set {
+	s := &Set{omitted: omitted}
+	chosen, superseded := disjoint(sensors)
+	s.omitted = append(s.omitted, superseded...)
+	for i, sensor := range sensors {
+		switch all := sensor.Devices(); len(chosen[i]) {
+		case 0:
+			_ = sensor.Close()
+			continue
+		case len(all):
+		default:
+			sensor = &subset{
+				Sensor: sensor, index: chosen[i],
+				devices: pick(all, chosen[i]), scratch: make([]Reading, len(all)),
+			}
+		}
+		s.sensors = append(s.sensors, sensor)
+		s.devices = append(s.devices, sensor.Devices()...)
+	}
+	return s
+}
+
+// disjoint chooses, for each sensor, the indices of the devices that nothing
+// better covers.
+func disjoint(sensors []Sensor) (chosen [][]int, superseded []Omission) {
+	type candidate struct {
+		sensor, index int
+		Device
+	}
+	var all []candidate
+	for i, s := range sensors {
+		for j, d := range s.Devices() {
+			all = append(all, candidate{i, j, d})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.Method.rank() - b.Method.rank() })
+	chosen = make([][]int, len(sensors))
+	var taken []Device
+next:
+	for _, c := range all {
+		for _, t := range taken {
+			if overlap(t, c.Device) {
+				superseded = append(superseded, Omission{
+					Source: c.Source, Component: c.Component, Device: c.ID, Status: Superseded,
+					Reason: fmt.Sprintf("%s is read as %s by %s", c.Component, t.ID, t.Source),
+				})
+				continue next
+			}
+		}
+		taken = append(taken, c.Device)
+		chosen[c.sensor] = append(chosen[c.sensor], c.index)
+	}
+	for _, index := range chosen {
+		slices.Sort(index)
+	}
+	return chosen, superseded
+}
+
+// overlap reports whether two devices account for some of the same hardware.
+func overlap(a, b Device) bool {
+	switch {
+	case a.ID == b.ID:
+		return true
+	case a.Component == b.Component:
+		return a.Whole || b.Whole
+	default:
+		return slices.Contains(a.Includes, b.Component) || slices.Contains(b.Includes, a.Component)
+	}
+}
+
+// Sensors returns the sensors of the set. Each reads exactly the devices of it
+// that the set uses; together, in order, they are Devices.
+func (s *Set) Sensors() []Sensor { return slices.Clone(s.sensors) }
+
+// Devices returns the devices of the set, disjoint, in the order of Sensors.
+func (s *Set) Devices() []Device { return slices.Clone(s.devices) }
+
+// Read reads all sensors, one after the other, into dst, which is at least as
+// long as Devices. It is for programs that sample by themselves; the tracker
+// gives each sensor that can block a goroutine of its own.
+func (s *Set) Read(dst []Reading) {
+	for _, sensor := range s.sensors {
+		n := len(sensor.Devices())
+		sensor.Read(dst[:n:n])
+		dst = dst[n:]
+	}
+}
+
+// Omissions returns every source that was looked for and is not in use, with
+// the reason.
+func (s *Set) Omissions() []Omission { return slices.Clone(s.omitted) }
+
+// Missing returns the hardware for which the set has no figure: the components
+// without any device, and the single devices that cannot be read beside others
+// that can. Only entries with status [Unreadable] make a total partial.
+func (s *Set) Missing() []Omission {
+	var missing []Omission
+	for _, c := range []Component{GPU, CPU, Memory} {
+		if s.covered(c) {
+			continue
+		}
+		before := len(missing)
+		absent := Omission{Component: c, Status: Absent, Reason: "no " + string(c) + " found", Err: ErrAbsent}
+		for _, o := range s.omitted {
+			switch {
+			case o.Component != c:
+			case o.Status == Unreadable:
+				missing = append(missing, o)
+			case o.Status == Absent && o.Reason != "":
+				absent.Source, absent.Reason, absent.Err = o.Source, o.Reason, errors.Join(ErrAbsent, o.Err)
+			}
+		}
+		if len(missing) > before || s.has(c) {
+			continue
+		}
+		if c != GPU {
+			// Every machine has a processor and memory.
+			absent.Status, absent.Err = Unreadable, ErrUnsupported
+			absent.Reason = "no back-end of this program reads the " + string(c)
+			absent.Remedy = "import github.com/wattspan/wattspan/sensors/host"
+		}
+		missing = append(missing, absent)
+	}
+	return missing
+}
+
+// has reports whether the set has a figure for at least a part of c.
+func (s *Set) has(c Component) bool {
+	return slices.ContainsFunc(s.devices, func(d Device) bool {
+		return d.Component == c || slices.Contains(d.Includes, c)
+	})
+}
+
+// covered reports whether one device of the set stands for the whole of c, so
+// that a source which could not be read leaves nothing out.
+func (s *Set) covered(c Component) bool {
+	return slices.ContainsFunc(s.devices, func(d Device) bool {
+		return d.Component == c && d.Whole || slices.Contains(d.Includes, c)
+	})
+}
+
+// Close closes all sensors.
+func (s *Set) Close() error {
+	var errs []error
+	for _, sensor := range s.sensors {
+		errs = append(errs, sensor.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// subset shows some of a sensor's devices.
+type subset struct {
+	Sensor
+	index   []int
+	devices []Device
+	scratch []Reading
+}
+
+func (s *subset) Devices() []Device { return s.devices }
+
+func (s *subset) Read(dst []Reading) {
+	s.Sensor.Read(s.scratch)
+	for i, j := range s.index {
+		dst[i] = s.scratch[j]
+	}
+}
+
+func pick(devices []Device, index []int) []Device {
+	picked := make([]Device, len(index))
+	for i, j := range index {
+		picked[i] = devices[j]
+	}
+	return picked
+}
+
+// unclaimed looks for hardware that no back-end of this program speaks for.
+func unclaimed(d detection) []Omission {
+	if slices.ContainsFunc(d.backends, func(b Backend) bool { return b.Name == "nvml" }) ||
+		!nvidiaPresent(d.roots) {
+		return nil
+	}
+	return []Omission{{
+		Source: "nvml", Component: GPU, Status: Unreadable,
+		Reason: "this machine has an NVIDIA GPU and this program does not contain the nvml back-end",
+		Remedy: `import _ "github.com/wattspan/wattspan/sensors/nvml" and build with CGO_ENABLED=1 on Linux`,
+		Err:    ErrUnsupported,
+	}}
+}
+
+// nvidiaPresent reports whether the machine has an NVIDIA GPU, with or without
+// a driver: the driver's own list, or a PCI display controller or accelerator
+// of the vendor.
+func nvidiaPresent(roots Roots) bool {
+	if gpus, _ := os.ReadDir(filepath.Join(roots.Proc, "driver/nvidia/gpus")); len(gpus) > 0 {
+		return true
+	}
+	bus := filepath.Join(roots.Sys, "bus/pci/devices")
+	devices, _ := os.ReadDir(bus)
+	for _, d := range devices {
+		vendor, _ := os.ReadFile(filepath.Join(bus, d.Name(), "vendor"))
+		class, _ := os.ReadFile(filepath.Join(bus, d.Name(), "class"))
+		// 0x03: display controllers, with or without VGA.
+		if strings.TrimSpace(string(vendor)) == "0x10de" && strings.HasPrefix(string(class), "0x03") {
+			return true
+		}
+	}
+	return false
+}
