@@ -135,6 +135,17 @@ func DefaultRoots() Roots {
 	return r
 }
 
+// RootsOf returns the roots that [Detect] would use with these options.
+func RootsOf(opts ...Option) Roots {
+	d := detection{roots: DefaultRoots()}
+	for _, o := range opts {
+		if o != nil {
+			o.apply(&d)
+		}
+	}
+	return d.roots
+}
+
 // Detect opens the best disjoint set of sensors on this machine: no piece of
 // hardware is read twice, and of two sources for one piece the better method is
 // kept. A machine without any sensor gives an empty set, not an error; the

@@ -33,7 +33,7 @@ func (j Joules) String() string { return Quantity(float64(j)/3600, "Wh") }
 func (w Watts) String() string { return Quantity(float64(w), "W") }
 
 // Quantity formats a value with three significant digits and an SI prefix from
-// micro to tera. It is the one formatter of quantities: more digits than three
+// nano to tera. It is the one formatter of quantities: more digits than three
 // would claim an accuracy that no sensor here has.
 func Quantity(v float64, unit string) string {
 	switch {
@@ -42,12 +42,13 @@ func Quantity(v float64, unit string) string {
 	case v == 0:
 		return "0 " + unit
 	}
-	prefixes := [...]string{"µ", "m", "", "k", "M", "G", "T"}
+	prefixes := [...]string{"n", "µ", "m", "", "k", "M", "G", "T"}
+	const none = 3 // the index of no prefix
 	// Three digits first, so that 999.9 becomes 1.00 k rather than 1000.
 	v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'e', 2, 64), 64)
 	exp := int(math.Floor(math.Log10(math.Abs(v)) + 1e-9))
-	i := min(max(int(math.Floor(float64(exp)/3))+2, 0), len(prefixes)-1)
-	scaled := v / math.Pow(1000, float64(i-2))
-	decimals := min(max(2-(exp-3*(i-2)), 0), 2)
+	i := min(max(int(math.Floor(float64(exp)/3))+none, 0), len(prefixes)-1)
+	scaled := v / math.Pow(1000, float64(i-none))
+	decimals := min(max(2-(exp-3*(i-none)), 0), 2)
 	return strconv.FormatFloat(scaled, 'f', decimals, 64) + " " + prefixes[i] + unit
 }

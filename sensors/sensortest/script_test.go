@@ -1,0 +1,71 @@
+package sensortest_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/sensortest"
+)
+
+func TestCurveIntegrals(t *testing.T) {
+	curves := map[string]struct {
+		curve sensortest.Curve
+		want  map[time.Duration]sensors.Joules
+	}{
+		"constant": {sensortest.Constant(100), map[time.Duration]sensors.Joules{0: 0, time.Second: 100, 90 * time.Second: 9000}},
+		"step": {sensortest.Curve{{At: 0, Power: 70}, {At: time.Second, Power: 70}, {At: time.Second, Power: 650}},
+			map[time.Duration]sensors.Joules{time.Second: 70, 10 * time.Second: 5920}},
+		"ramp": {sensortest.Curve{{At: 0, Power: 0}, {At: 10 * time.Second, Power: 100}},
+			map[time.Duration]sensors.Joules{5 * time.Second: 125, 10 * time.Second: 500, 20 * time.Second: 1500}},
+		"late start": {sensortest.Curve{{At: 5 * time.Second, Power: 10}, {At: 15 * time.Second, Power: 30}},
+			map[time.Duration]sensors.Joules{5 * time.Second: 50, 15 * time.Second: 250}},
+		"steps": {sensortest.Steps(time.Second, 100, 200, 300),
+			map[time.Duration]sensors.Joules{time.Second: 100, 2 * time.Second: 300, 5 * time.Second: 1200}},
+	}
+	for name, c := range curves {
+		for at, want := range c.want {
+			if got := c.curve.Joules(at); math.Abs(float64(got-want)) > 1e-9 {
+				t.Errorf("%s: energy at %v is %v J, want %v J", name, at, float64(got), float64(want))
+			}
+			// The power is the derivative of the energy.
+			h := time.Microsecond
+			slope := float64(c.curve.Joules(at+2*h)-c.curve.Joules(at+h)) / h.Seconds()
+			if got := float64(c.curve.Power(at + h)); math.Abs(got-slope) > 1e-2 {
+				t.Errorf("%s: power at %v is %v W, the energy grows by %v W", name, at, got, slope)
+			}
+		}
+	}
+}
+
+// A sensor that looks 25 % of the time sees a load in step with it wholly or
+// not at all: the flaw must be there for others to be tested against.
+func TestPartTimeSensorAliases(t *testing.T) {
+	var c sensortest.Curve
+	for i := range 100 {
+		at := time.Duration(i) * 100 * time.Millisecond
+		c = append(c,
+			sensortest.Point{At: at, Power: 400}, sensortest.Point{At: at + 25*time.Millisecond, Power: 400},
+			sensortest.Point{At: at + 25*time.Millisecond}, sensortest.Point{At: at + 100*time.Millisecond})
+	}
+	s := sensortest.Script{Curve: c, Update: 100 * time.Millisecond, Duty: 0.25}
+	if got, truth := float64(s.Raw(10*time.Second))/1e6, float64(c.Joules(10*time.Second)); math.Abs(got/truth-4) > 0.01 {
+		t.Errorf("sensor saw %v J of %v J, want four times as much", got, truth)
+	}
+}
+
+func TestScriptedSensorConforms(t *testing.T) {
+	clock := sensortest.NewClock()
+	sensortest.Conform(t, sensortest.Conformance{
+		Open: func(testing.TB) sensors.Sensor {
+			return sensortest.NewSensor(clock.Now, sensors.Timing{MaxInterval: 10 * time.Second},
+				sensortest.Script{Curve: sensortest.Steps(time.Second, 100, 300), Start: 1e6, MaxPower: 700},
+				sensortest.Script{Device: sensors.Device{Method: sensors.MethodPower}, Curve: sensortest.Constant(50)},
+				sensortest.Script{Device: sensors.Device{Method: sensors.MethodPowerAverage, Component: sensors.GPU},
+					Curve: sensortest.Constant(50), Averaging: time.Second},
+			)
+		},
+		Advance: clock.Advance,
+	})
+}

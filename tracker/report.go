@@ -1,0 +1,414 @@
+package tracker
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wattspan/wattspan/emissions"
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/host"
+)
+
+// Schema names the version of the machine-readable report. Fields may be added
+// under the same name; none is removed or changes its meaning.
+const Schema = "wattspan.report/v1"
+
+// Report is what is known of a run. Marshalled as JSON it is the contract that
+// docs/REPORT.md documents: a value that was not measured is null, never 0, and
+// every total can be recomputed from the other numbers in it.
+type Report struct {
+	Schema   string             `json:"schema"`
+	Version  string             `json:"version"` // of Wattspan
+	Run      Run                `json:"run"`
+	Scope    Scope              `json:"scope"`
+	Machine  host.Machine       `json:"machine"`
+	Energy   Energy             `json:"energy_j"`
+	Bounds   Bounds             `json:"bounds_j"`
+	Job      JobEnergy          `json:"job"`
+	Devices  []Device           `json:"devices"`
+	Missing  []Missing          `json:"missing"`
+	LeftOut  []LeftOut          `json:"left_out"`
+	Location emissions.Location `json:"location"`
+	Factors  emissions.Model    `json:"factors"`
+	// Emissions is nil where no energy was measured.
+	Emissions *Emissions `json:"emissions_g"`
+	// Partial is set when something that draws power could not be read.
+	Partial  bool     `json:"partial"`
+	Sampling Sampling `json:"sampling"`
+	// Notes are remarks on the run as a whole, one sentence each.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Run identifies what was measured. Start and End are the times of the first
+// and the last sample: every figure of the report is about that interval.
+type Run struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Start    time.Time `json:"start"`
+	End      time.Time `json:"end"`
+	Duration float64   `json:"duration_s"`
+	// ExitCode is that of the process that was run; nil where there is none.
+	ExitCode *int `json:"exit_code"`
+}
+
+// Energy is the energy of the tracked scope, in joules. What was not measured
+// is nil. Device is the sum of the components, Facility is Device × PUE.
+type Energy struct {
+	Device   *sensors.Joules `json:"device"`
+	Facility *sensors.Joules `json:"facility"`
+	GPU      *sensors.Joules `json:"gpu"`
+	CPU      *sensors.Joules `json:"cpu"`
+	Memory   *sensors.Joules `json:"memory"`
+}
+
+// Interval is a low and a high value, k = 2: about 95 %.
+type Interval struct {
+	Low  sensors.Joules `json:"low"`
+	High sensors.Joules `json:"high"`
+}
+
+// Bounds are the intervals of the totals in Energy; nil where those are.
+type Bounds struct {
+	Device   *Interval `json:"device"`
+	Facility *Interval `json:"facility"`
+}
+
+// JobEnergy is what falls to the job itself, whatever the scope of the report.
+type JobEnergy struct {
+	// Energy is the job's share of the components listed; nil where its CPU
+	// time or the energy is not known.
+	Energy *sensors.Joules `json:"energy_j"`
+	// CPUSeconds is the CPU time the job used; nil where it is not known.
+	CPUSeconds *float64 `json:"cpu_seconds"`
+	// Components are those that Energy contains a share of.
+	Components []sensors.Component `json:"components"`
+	// Method says how the share was computed.
+	Method string `json:"method"`
+}
+
+// The ways in which a share is computed.
+const (
+	// attributionCPUTime divides the energy of the processors by CPU time.
+	attributionCPUTime = "cpu_time_share"
+	// attributionMachine charges the whole machine.
+	attributionMachine = "whole_machine"
+)
+
+// Device is one device of the report.
+type Device struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Vendor    string            `json:"vendor,omitempty"`
+	Component sensors.Component `json:"component"`
+	Method    sensors.Method    `json:"method"`
+	Scope     sensors.Scope     `json:"scope"`
+	Source    string            `json:"source"`
+	Note      string            `json:"note,omitempty"`
+	// Energy is what the device drew, nil where nothing could be observed;
+	// Low and High are its interval, k = 2.
+	Energy *sensors.Joules `json:"energy_j"`
+	Low    *sensors.Joules `json:"low_j"`
+	High   *sensors.Joules `json:"high_j"`
+	// Attributed is the part of Energy that the report's scope is charged
+	// with: all of it for the machine, the job's share for the job.
+	Attributed *sensors.Joules `json:"attributed_j"`
+	// Coverage is the share of the run that Energy accounts for, 0 to 1.
+	Coverage float64 `json:"coverage"`
+	Status   string  `json:"status"`
+	// Reason explains a status that is not "ok".
+	Reason string `json:"reason,omitempty"`
+	// Estimated is the time bridged between readings that were too far apart.
+	Estimated float64 `json:"estimated_s,omitempty"`
+	Resets    uint32  `json:"resets,omitempty"`
+	Rejected  uint32  `json:"rejected,omitempty"`
+}
+
+// The values of Device.Status.
+const (
+	StatusOK     = "ok"     // read to the end, and covered
+	StatusGaps   = "gaps"   // read to the end, with time that is not covered
+	StatusFailed = "failed" // not readable at the end; Energy is what was seen before
+	StatusUnseen = "unseen" // nothing could be observed; Energy is nil
+)
+
+// Missing is hardware of which the report has no figure.
+type Missing struct {
+	Component sensors.Component `json:"component"`
+	Device    string            `json:"device,omitempty"`
+	// Status is absent, where the machine has no such hardware, or
+	// unreadable, where it has and could not be read.
+	Status sensors.Status `json:"status"`
+	Reason string         `json:"reason"`
+	Remedy string         `json:"remedy,omitempty"`
+}
+
+// LeftOut is a source that was looked for and is not used.
+type LeftOut struct {
+	Source string `json:"source"`
+	Missing
+}
+
+// Factors of the emissions are an emissions.Model.
+
+// Emissions are grams of CO2 equivalent, with the interval, k = 2.
+type Emissions struct {
+	Operational emissions.GramsCO2e `json:"operational"`
+	Low         emissions.GramsCO2e `json:"low"`
+	High        emissions.GramsCO2e `json:"high"`
+}
+
+// Sampling is how the run was sampled.
+type Sampling struct {
+	Interval float64 `json:"interval_s"`
+	Samples  uint64  `json:"samples"`
+	Missed   uint64  `json:"missed"`
+	Errors   uint64  `json:"errors"`
+}
+
+// Power returns the mean power of an energy of the report over its run.
+func (r Run) Power(j sensors.Joules) sensors.Watts {
+	return sensors.Watts(float64(j) / r.Duration)
+}
+
+// fullCoverage is the coverage below which a device has a gap worth a status,
+// and the total is partial. Its tolerance is for readings that are not taken at
+// the very moment of the sample.
+const fullCoverage = 0.99
+
+// report computes the report at a sample.
+func (t *Tracker) report(now *sample) Report {
+	first := t.sampler.first.Load()
+	r := t.blank
+	r.Run.Start, r.Run.End = first.at.Round(0), now.at.Round(0)
+	r.Run.Duration = now.at.Sub(first.at).Seconds()
+	r.Sampling = Sampling{
+		Interval: t.sampler.interval.Seconds(),
+		Samples:  now.counts.samples,
+		Missed:   now.counts.missed,
+		Errors:   now.counts.errors,
+	}
+	r.Missing = append([]Missing(nil), t.blank.Missing...)
+	r.Devices = make([]Device, len(now.devices))
+	var parts []emissions.Part
+	var total sums
+	for i := range now.devices {
+		d := t.device(i, &first.devices[i], &now.devices[i], now.at.Sub(first.at))
+		r.Devices[i] = d
+		if d.Energy == nil {
+			r.Missing = append(r.Missing, Missing{Component: d.Component, Device: d.ID, Status: sensors.Unreadable, Reason: d.Reason})
+		}
+		if d.Status != StatusOK && d.Coverage < fullCoverage {
+			r.Partial = true
+		}
+		if d.Attributed == nil {
+			continue
+		}
+		total.add(d.Component, now.devices[i], r.Scope)
+		parts = append(parts, emissions.Part{
+			Value: float64(*d.Attributed),
+			Rel:   relativeError(t.sampler.devices[i], now.devices[i].Observed),
+			Group: string(d.Component),
+		})
+	}
+	if r.Scope == Job {
+		r.Missing = append(r.Missing, notAttributable(r.Devices)...)
+	}
+	for _, m := range r.Missing {
+		r.Partial = r.Partial || m.Status == sensors.Unreadable
+	}
+	r.Job = t.jobEnergy(now, r.Devices)
+	if len(parts) == 0 {
+		return r
+	}
+	_, rel := emissions.Sum(parts...)
+	r.Energy = total.energy()
+	device := *r.Energy.Device
+	facility := now.footprint.Facility
+	r.Energy.Facility = &facility
+	r.Bounds.Device = interval(device, rel)
+	r.Bounds.Facility = interval(facility, emissions.Quadrature(rel, now.footprint.FacilityRel))
+	g := now.footprint.Operational
+	low, high := emissions.Bounds(g, emissions.Quadrature(rel, now.footprint.Rel))
+	r.Emissions = &Emissions{Operational: g, Low: low, High: high}
+	return r
+}
+
+// device describes device i at a sample.
+func (t *Tracker) device(i int, first, now *deviceState, elapsed time.Duration) Device {
+	desc := t.sampler.devices[i]
+	d := Device{
+		ID: desc.ID, Name: desc.Name, Vendor: desc.Vendor, Component: desc.Component,
+		Method: desc.Method, Scope: desc.Scope, Source: desc.Source, Note: desc.Note,
+		Estimated: now.Estimated.Seconds(), Resets: now.Resets, Rejected: now.Rejected,
+		Status: StatusOK,
+	}
+	if now.Method != "" {
+		d.Method = now.Method
+	}
+	if elapsed > 0 {
+		// Readings are taken a little after their sample's time, and not
+		// always equally so: more than all is all.
+		d.Coverage = min(now.Observed.Seconds()/elapsed.Seconds(), 1)
+	}
+	switch {
+	case now.Observed <= 0 || now.Observed < desc.Refresh:
+		d.Status, d.Coverage = StatusUnseen, 0
+		switch {
+		case now.Err != nil:
+			d.Reason = now.Err.Error()
+		case first.Err != nil:
+			d.Reason = first.Err.Error()
+		default:
+			d.Reason = fmt.Sprintf("the run was shorter than the %v between two updates of its sensor", desc.Refresh)
+		}
+		return d
+	case now.Err != nil && !errors.Is(now.Err, sensors.ErrTransient) || now.Err != nil && d.Coverage < fullCoverage:
+		d.Status, d.Reason = StatusFailed, now.Err.Error()
+	case d.Coverage < fullCoverage:
+		d.Status = StatusGaps
+		d.Reason = fmt.Sprintf("%v of the run could not be observed", (elapsed - now.Observed).Round(time.Millisecond))
+	case now.Resets > 0:
+		d.Reason = fmt.Sprintf("its counter restarted %d times", now.Resets)
+	}
+	e := now.Energy.Joules()
+	d.Energy = &e
+	low, high := emissions.Bounds(e, relativeError(desc, now.Observed))
+	d.Low, d.High = &low, &high
+	switch {
+	case t.sampler.scope == Machine:
+		d.Attributed = &e
+	case d.Component == sensors.CPU:
+		job := now.job.Joules()
+		d.Attributed = &job
+	}
+	return d
+}
+
+// relativeError returns the relative error of a device's energy over a time: its
+// systematic band, and the staleness of the readings at both ends, each
+// uniformly distributed over a refresh period (an RMS of √(2/12) of a period).
+func relativeError(d sensors.Device, observed time.Duration) float64 {
+	if observed <= 0 {
+		return d.ErrorBand
+	}
+	ends := d.Refresh.Seconds() / observed.Seconds() * math.Sqrt(2./12)
+	return math.Hypot(d.ErrorBand, ends)
+}
+
+func interval(v sensors.Joules, rel float64) *Interval {
+	low, high := emissions.Bounds(v, rel)
+	return &Interval{Low: low, High: high}
+}
+
+// sums adds device energies in whole microjoules, so that a total is exactly the
+// sum of its parts whatever their order.
+type sums struct {
+	component [3]sensors.Microjoules
+	known     [3]bool
+}
+
+func (s *sums) add(c sensors.Component, d deviceState, scope Scope) {
+	i := map[sensors.Component]int{sensors.GPU: 0, sensors.CPU: 1, sensors.Memory: 2}[c]
+	e := d.Energy
+	if scope == Job {
+		e = d.job
+	}
+	s.component[i] += e
+	s.known[i] = true
+}
+
+func (s *sums) energy() Energy {
+	var e Energy
+	var total sensors.Microjoules
+	for i, to := range []**sensors.Joules{&e.GPU, &e.CPU, &e.Memory} {
+		if s.known[i] {
+			j := s.component[i].Joules()
+			*to = &j
+			total += s.component[i]
+		}
+	}
+	j := total.Joules()
+	e.Device = &j
+	return e
+}
+
+// notAttributable lists the components that were measured and of which the
+// job's share is not known.
+func notAttributable(devices []Device) []Missing {
+	var missing []Missing
+	seen := map[sensors.Component]bool{}
+	for _, d := range devices {
+		if d.Energy != nil && d.Attributed == nil && !seen[d.Component] {
+			seen[d.Component] = true
+			missing = append(missing, Missing{
+				Component: d.Component, Status: sensors.Unreadable,
+				Reason: fmt.Sprintf("the job's share of the %s energy is not known", d.Component),
+				Remedy: "use scope machine, which charges all of it",
+			})
+		}
+	}
+	return missing
+}
+
+// jobEnergy computes the job's own figures.
+func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
+	job := JobEnergy{Method: attributionCPUTime, Components: []sensors.Component{}}
+	if !now.jobKnown {
+		return job
+	}
+	seconds := now.jobCPU.Seconds()
+	job.CPUSeconds = &seconds
+	if t.sampler.cpu == nil {
+		return job
+	}
+	var sum sensors.Microjoules
+	for i, d := range devices {
+		if d.Component == sensors.CPU && d.Energy != nil {
+			sum += now.devices[i].job
+			job.Components = []sensors.Component{sensors.CPU}
+		}
+	}
+	if len(job.Components) > 0 {
+		j := sum.Joules()
+		job.Energy = &j
+	}
+	return job
+}
+
+// Coverage returns the share of the run that the energies account for, the mean
+// over the devices that were charged, 0 to 1.
+func (r Report) Coverage() float64 {
+	var sum float64
+	var n int
+	for _, d := range r.Devices {
+		if d.Energy != nil {
+			sum += d.Coverage
+			n++
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum / float64(n)
+}
+
+// methodsOf returns the methods by which a component was measured, each once.
+func methodsOf(devices []Device, c sensors.Component) []string {
+	var methods []string
+	for _, d := range devices {
+		if d.Component == c && d.Energy != nil {
+			methods = append(methods, string(d.Method))
+		}
+	}
+	return methods
+}
+
+// join joins distinct words, sorted.
+func join(words []string) string {
+	slices.Sort(words)
+	return strings.Join(slices.Compact(words), ",")
+}

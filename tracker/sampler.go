@@ -1,0 +1,310 @@
+package tracker
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/wattspan/wattspan/emissions"
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/host"
+)
+
+// edgeDeadline is how long the first and the last sample wait for a source that
+// can block. They are the ends of the measured interval, so they are worth more
+// patience than a tick.
+const edgeDeadline = 2 * time.Second
+
+// sample is the state of everything that is measured, at one moment. It is
+// immutable once published. Two in a row are the ends of a window: what
+// happened in the window is their difference.
+type sample struct {
+	at       time.Time
+	counts   counts
+	devices  []deviceState
+	jobCPU   time.Duration // CPU time of the job since the first sample
+	jobKnown bool          // whether jobCPU is known
+
+	// footprint is that of the tracked scope since the first sample, each
+	// window with the factors that were valid in it. Its relative errors are
+	// those of the factors; the energy's are added in the report.
+	footprint emissions.Footprint
+}
+
+// counts is what the sampler knows of its own work, since the first sample.
+type counts struct {
+	samples uint64 // taken, the first included
+	missed  uint64 // ticks that were not taken because one came too late
+	errors  uint64 // readings of a device that failed
+}
+
+// deviceState is one device in a sample.
+type deviceState struct {
+	sensors.Reading
+	// job is the part of Energy that falls to the job.
+	job sensors.Microjoules
+}
+
+// sampler is the one goroutine that reads the hardware. Its fields are its own;
+// others see only the samples it publishes.
+type sampler struct {
+	interval time.Duration
+	scope    Scope
+	model    emissions.Model
+	log      *slog.Logger
+	onTick   func(took time.Duration) // nil when nobody listens
+	owned    bool                     // whether the sensors are closed at the end
+
+	devices  []sensors.Device
+	inline   []*source
+	readers  []*reader
+	scratch  []sensors.Reading
+	patience *time.Timer
+
+	job     JobClock
+	cpu     *host.CPUClock // the machine's CPU time; nil where it cannot be read
+	jobBase time.Duration
+	lastCPU time.Duration
+
+	first   atomic.Pointer[sample]
+	current atomic.Pointer[sample]
+
+	quit chan struct{}
+	done chan struct{}
+}
+
+// newSampler prepares the sources of a set. It reads and starts nothing.
+func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
+	s := &sampler{
+		interval: interval,
+		owned:    owned,
+		devices:  set.Devices(),
+		patience: time.NewTimer(time.Hour),
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	s.patience.Stop()
+	s.scratch = make([]sensors.Reading, len(s.devices))
+	from := 0
+	for _, sensor := range set.Sensors() {
+		src := source{sensor: sensor, from: from, to: from + len(sensor.Devices())}
+		timing := sensor.Timing()
+		if timing.MayBlock {
+			pace := timing.MaxInterval
+			if pace >= interval {
+				pace = 0 // the tick is fast enough
+			}
+			s.readers = append(s.readers, newReader(src, pace, owned))
+		} else {
+			s.inline = append(s.inline, &src)
+			if timing.MaxInterval > 0 {
+				// A counter that wraps must be read in time.
+				s.interval = min(s.interval, timing.MaxInterval)
+			}
+		}
+		from = src.to
+	}
+	return s
+}
+
+// start takes the first sample and starts the sampling goroutine.
+func (s *sampler) start() {
+	for _, r := range s.readers {
+		go r.run()
+	}
+	if s.cpu != nil {
+		times, _ := s.cpu.Read()
+		s.lastCPU = times.Busy
+	}
+	first := s.take(nil, edgeDeadline)
+	s.first.Store(first)
+	s.current.Store(first)
+	go s.run()
+}
+
+// stop asks for the last sample and waits for it, no longer than ctx. It
+// reports whether the last sample was taken.
+func (s *sampler) stop(ctx context.Context) bool {
+	close(s.quit)
+	select {
+	case <-s.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *sampler) run() {
+	defer close(s.done)
+	defer s.close()
+	ticker := time.NewTicker(s.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.tick(min(s.interval/2, edgeDeadline/4))
+		case <-s.quit:
+			s.tick(edgeDeadline)
+			return
+		}
+	}
+}
+
+// close ends the readers and releases the sources. A reader that hangs in its
+// driver is left there, and closes its sensor when the driver lets go.
+func (s *sampler) close() {
+	for _, r := range s.readers {
+		close(r.quit)
+	}
+	s.patience.Reset(100 * time.Millisecond)
+	for _, r := range s.readers {
+		select {
+		case <-r.done:
+		case <-s.patience.C:
+			s.patience.Reset(0) // the others get a glance each
+		}
+	}
+	s.patience.Stop()
+	if s.owned {
+		for _, in := range s.inline {
+			_ = in.sensor.Close()
+		}
+	}
+	if s.cpu != nil {
+		_ = s.cpu.Close()
+	}
+}
+
+// tick takes a sample and publishes it.
+func (s *sampler) tick(deadline time.Duration) {
+	last := s.current.Load()
+	next := s.take(last, deadline)
+	s.current.Store(next)
+	if s.onTick != nil {
+		s.onTick(time.Since(next.at))
+	}
+	if s.log != nil {
+		s.logChanges(last, next)
+	}
+}
+
+// take reads everything once. The two objects it allocates are all that a tick
+// allocates: others keep the sample, so it cannot be reused.
+func (s *sampler) take(last *sample, deadline time.Duration) *sample {
+	next := &sample{at: time.Now(), devices: make([]deviceState, len(s.devices))}
+	next.counts.samples = 1
+	for _, r := range s.readers {
+		r.request()
+	}
+	s.readJob(last, next)
+	for _, in := range s.inline {
+		in.read(s.scratch[in.from:in.to:in.to])
+	}
+	if len(s.readers) > 0 {
+		s.patience.Reset(deadline)
+		for _, r := range s.readers {
+			if !r.collect(s.scratch[r.from:r.to:r.to], s.patience.C) {
+				s.patience.Reset(0) // patience is for all of them together
+			}
+		}
+		s.patience.Stop()
+	}
+	for i, r := range s.scratch {
+		next.devices[i].Reading = r
+		if r.Err != nil {
+			next.counts.errors++
+		}
+	}
+	if last != nil {
+		s.settle(last, next)
+	}
+	return next
+}
+
+// readJob reads the CPU time of the job.
+func (s *sampler) readJob(last, next *sample) {
+	if s.job == nil {
+		return
+	}
+	used, err := s.job.Read()
+	if err != nil {
+		// What it had used before stands: a process that has ended uses no more.
+		if last != nil {
+			next.jobCPU, next.jobKnown = last.jobCPU, last.jobKnown
+		}
+		return
+	}
+	if last == nil || !last.jobKnown {
+		s.jobBase = used
+	}
+	next.jobCPU, next.jobKnown = max(used-s.jobBase, 0), true
+}
+
+// settle computes what the window from last to next means: the job's share,
+// the emissions, and the sampler's own counts.
+func (s *sampler) settle(last, next *sample) {
+	share := s.jobShare(last, next)
+	var scope sensors.Microjoules
+	for i := range next.devices {
+		was, now := &last.devices[i], &next.devices[i]
+		if now.Energy < was.Energy {
+			// A sensor's energy never decreases; one that has lost its tally
+			// must not take back what has been reported.
+			now.Tally = was.Tally
+		}
+		delta := now.Energy - was.Energy
+		now.job = was.job
+		if s.devices[i].Component == sensors.CPU {
+			// Rounded down: the remainder stays with the machine.
+			now.job += min(sensors.Microjoules(float64(delta)*share), delta)
+		}
+		if s.scope == Job {
+			delta = now.job - was.job
+		}
+		scope += delta
+	}
+	next.footprint = last.footprint.Plus(s.model.Apply(last.at, next.at, scope.Joules(), 0))
+
+	next.counts.samples += last.counts.samples
+	next.counts.missed += last.counts.missed
+	next.counts.errors += last.counts.errors
+	if late := next.at.Sub(last.at) - s.interval; late > s.interval/2 {
+		next.counts.missed += uint64(math.Round(float64(late) / float64(s.interval)))
+	}
+}
+
+// jobShare returns the job's share of the time in which the machine's
+// processors were busy in the window, 0 to 1.
+func (s *sampler) jobShare(last, next *sample) float64 {
+	if s.cpu == nil {
+		return 0
+	}
+	times, err := s.cpu.Read()
+	if err != nil {
+		return 0
+	}
+	busy := times.Busy - s.lastCPU
+	s.lastCPU = times.Busy
+	job := next.jobCPU - last.jobCPU
+	if job <= 0 {
+		return 0
+	}
+	// The machine's clock counts in steps of 10 ms and the job's need not, so
+	// that the job can seem to have used more than all of them.
+	return float64(job) / float64(max(busy, job))
+}
+
+// logChanges reports devices that fail or come back: changes, not ticks.
+func (s *sampler) logChanges(last, next *sample) {
+	for i, d := range s.devices {
+		was, now := last.devices[i].Err, next.devices[i].Err
+		switch {
+		case was == nil && now != nil:
+			s.log.Warn("device cannot be read", "device", d.ID, "error", now)
+		case was != nil && now == nil:
+			s.log.Info("device reads again", "device", d.ID)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package tracker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wattspan/wattspan/emissions"
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/host"
+	"github.com/wattspan/wattspan/sensors/sensortest"
+)
+
+// node is a set like that of a two-socket server with eight GPUs.
+func node() *sensors.Set {
+	gpus := make([]sensortest.Script, 8)
+	for i := range gpus {
+		gpus[i] = sensortest.Script{
+			Device: sensors.Device{ID: "GPU-" + string(rune('0'+i)), Component: sensors.GPU},
+			Curve:  sensortest.Constant(500), Unit: 1000, MaxPower: 1050,
+		}
+	}
+	cpus := make([]sensortest.Script, 4)
+	for i, id := range []string{"package-0", "package-1", "dram-0", "dram-1"} {
+		c := sensors.CPU
+		if i > 1 {
+			c = sensors.Memory
+		}
+		cpus[i] = sensortest.Script{Device: sensors.Device{ID: id, Component: c}, Curve: sensortest.Constant(100), MaxPower: 1050}
+	}
+	return sensors.NewSet(
+		sensortest.NewSensor(nil, sensors.Timing{MayBlock: true}, gpus...),
+		sensortest.NewSensor(nil, sensors.Timing{}, cpus...),
+	)
+}
+
+func nodeSampler(tb testing.TB) *sampler {
+	s := newSampler(node(), true, time.Hour)
+	s.scope, s.job = Machine, selfClock{}
+	s.model = emissions.Model{
+		Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
+		PUE:       emissions.Factor{Value: 1.2, Unit: emissions.UnitPUE},
+	}
+	s.cpu, _ = host.OpenCPUClock(sensors.DefaultRoots())
+	s.start()
+	tb.Cleanup(func() {
+		close(s.quit)
+		<-s.done
+	})
+	return s
+}
+
+// A tick allocates the sample that it publishes: the struct and its devices.
+func TestTickAllocations(t *testing.T) {
+	s := nodeSampler(t)
+	// The sampling goroutine sleeps for an hour: the ticks are ours.
+	if n := testing.AllocsPerRun(100, func() { s.tick(time.Second) }); n > 2 {
+		t.Errorf("a tick allocates %v objects, want 2 at most", n)
+	}
+}
+
+func BenchmarkTick(b *testing.B) {
+	s := nodeSampler(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.tick(time.Second)
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	t := &Tracker{sampler: nodeSampler(b)}
+	b.ReportAllocs()
+	for b.Loop() {
+		t.Snapshot()
+	}
+}
+
+// A sensor whose tally goes back, which it must not, takes nothing back from the
+// totals.
+func TestTotalsNeverDecrease(t *testing.T) {
+	s := &sampler{
+		interval: time.Second, scope: Machine,
+		devices: []sensors.Device{{ID: "a", Component: sensors.GPU}},
+		model: emissions.Model{
+			Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
+			PUE:       emissions.Factor{Value: 1, Unit: emissions.UnitPUE},
+		},
+	}
+	at := func(second int, energy sensors.Microjoules) *sample {
+		n := &sample{at: time.Unix(int64(second), 0), devices: make([]deviceState, 1)}
+		n.devices[0].Energy = energy
+		return n
+	}
+	last := at(0, 100)
+	for i, e := range []sensors.Microjoules{200, 50, 0, 300} {
+		next := at(i+1, e)
+		s.settle(last, next)
+		if next.devices[0].Energy < last.devices[0].Energy || next.footprint.Facility < last.footprint.Facility {
+			t.Errorf("from %d to %d", last.devices[0].Energy, next.devices[0].Energy)
+		}
+		last = next
+	}
+}
+
+// Ticks that come too late are counted.
+func TestMissedTicks(t *testing.T) {
+	s := &sampler{interval: time.Second}
+	last := &sample{at: time.Unix(0, 0), counts: counts{samples: 1}}
+	for _, late := range []struct {
+		after  time.Duration
+		missed uint64
+	}{{time.Second, 0}, {1400 * time.Millisecond, 0}, {4 * time.Second, 3}, {300 * time.Millisecond, 3}} {
+		next := &sample{at: last.at.Add(late.after), counts: counts{samples: 1}}
+		s.settle(last, next)
+		if next.counts.missed != late.missed {
+			t.Errorf("after %v: %d missed, want %d", late.after, next.counts.missed, late.missed)
+		}
+		last = next
+	}
+	if last.counts.samples != 5 {
+		t.Errorf("%d samples", last.counts.samples)
+	}
+}

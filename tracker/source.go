@@ -1,0 +1,142 @@
+package tracker
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wattspan/wattspan/sensors"
+)
+
+// errPanicked is what the devices of a sensor report once it has panicked. It
+// is not read again.
+var errPanicked = errors.New("the sensor failed unexpectedly and is no longer read")
+
+// source is one sensor and the place of its devices among all devices.
+type source struct {
+	sensor   sensors.Sensor
+	from, to int
+	failed   error // set once the sensor has panicked
+}
+
+// read reads the sensor into dst, and survives its panic: somebody else's
+// sensor must not end the user's program.
+func (s *source) read(dst []sensors.Reading) {
+	if s.failed == nil {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					s.failed = fmt.Errorf("%w: %v", errPanicked, p)
+				}
+			}()
+			s.sensor.Read(dst)
+		}()
+	}
+	if s.failed != nil {
+		for i := range dst {
+			dst[i].Err = s.failed
+		}
+	}
+}
+
+// reader reads a sensor that can block, in a goroutine of its own: a driver
+// that hangs costs its own devices a timeout, and nobody else anything. It also
+// reads a sensor that wants a faster pace than the tick.
+type reader struct {
+	source
+	pace  time.Duration // reads by itself at this interval; 0: only when asked
+	owned bool          // closes the sensor at the end
+
+	ask  chan struct{} // one pending request
+	news chan struct{} // one pending answer
+	quit chan struct{}
+	done chan struct{}
+
+	asked    uint64        // requests made; the sampler's own
+	answered atomic.Uint64 // the latest request whose read is complete
+	pending  atomic.Uint64 // the latest request made
+
+	mu     sync.Mutex // between this reader and the sampler, never across a read
+	latest []sensors.Reading
+}
+
+func newReader(s source, pace time.Duration, owned bool) *reader {
+	return &reader{
+		source: s, pace: pace, owned: owned,
+		ask: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		quit: make(chan struct{}), done: make(chan struct{}),
+		latest: make([]sensors.Reading, s.to-s.from),
+	}
+}
+
+func (r *reader) run() {
+	defer close(r.done)
+	if r.owned {
+		// Here and not in the sampler: a sensor is never closed while a read
+		// of it is under way.
+		defer func() { _ = r.sensor.Close() }()
+	}
+	var paced <-chan time.Time
+	if r.pace > 0 {
+		t := time.NewTicker(r.pace)
+		defer t.Stop()
+		paced = t.C
+	}
+	scratch := make([]sensors.Reading, len(r.latest))
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-r.ask:
+		case <-paced:
+		}
+		request := r.pending.Load()
+		r.read(scratch)
+		r.mu.Lock()
+		copy(r.latest, scratch)
+		r.mu.Unlock()
+		r.answered.Store(request)
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// request asks for a fresh reading and returns at once.
+func (r *reader) request() {
+	r.asked++
+	r.pending.Store(r.asked)
+	select {
+	case r.ask <- struct{}{}:
+	default: // the reader is busy and finds the request when it is done
+	}
+}
+
+// collect waits for the answer to the last request until patience ends, and
+// copies the latest readings either way. After the deadline the devices say
+// that they are late; their counters bring what was missed in a later window.
+func (r *reader) collect(dst []sensors.Reading, patience <-chan time.Time) (inTime bool) {
+	for r.answered.Load() < r.asked {
+		select {
+		case <-r.news:
+			continue
+		case <-patience:
+		}
+		break
+	}
+	inTime = r.answered.Load() >= r.asked
+	r.mu.Lock()
+	copy(dst, r.latest)
+	r.mu.Unlock()
+	if !inTime {
+		for i := range dst {
+			if dst[i].Err == nil {
+				dst[i].Err = sensors.ErrTimeout
+			}
+		}
+	}
+	return inTime
+}
