@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
@@ -25,9 +28,23 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
 
-// exportBudget bounds all that is done for a collector once the command has
-// ended.
+// exportBudget bounds a delivery, and with it what is done for a collector once
+// the command has ended.
 const exportBudget = 5 * time.Second
+
+// exportGrace is how much later the providers give up, which say only that time
+// was up: the exporter knows why.
+const exportGrace = 500 * time.Millisecond
+
+// retries fit the budget, of which the SDK's own first wait of about 5 s is all.
+// The last attempt, up to 1.5 times MaxInterval later, ends within it too: one
+// that is cut off knows no reason.
+var retries = otlptracehttp.RetryConfig{
+	Enabled:         true,
+	InitialInterval: 250 * time.Millisecond,
+	MaxInterval:     time.Second,
+	MaxElapsedTime:  exportBudget - 2*time.Second,
+}
 
 // export sends the run's span and metrics by OTLP, where the environment asks
 // for it. A signal that nobody asked for has no exporter: no connection is
@@ -38,7 +55,7 @@ type export struct {
 
 	mu       sync.Mutex
 	problems []string
-	failures map[string]error // the last failure to deliver, by signal
+	failures map[string]error // why a signal was not delivered
 }
 
 // newExport creates the exporters that the environment asks for. What the
@@ -46,17 +63,18 @@ type export struct {
 // reason not to run: what we cannot do becomes a problem to report at the end.
 func newExport(ctx context.Context, getenv func(string) string, runID string) *export {
 	e := &export{failures: map[string]error{}}
-	tracesBy := e.protocol(getenv, "TRACES")
-	metricsBy := e.protocol(getenv, "METRICS")
-	if tracesBy == "" && metricsBy == "" {
+	trimmed := func(name string) string { return strings.TrimSpace(getenv(name)) } // as the exporters do
+	traces, metrics := e.destination(trimmed, "TRACES"), e.destination(trimmed, "METRICS")
+	if traces == nil && metrics == nil {
 		return e
 	}
-	// The exporters and the SDK report here what would go to standard error,
-	// which is the command's.
+	// The exporters and the SDK would write to standard error, which is the
+	// command's, and the log shows values of the environment, secrets among them.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {}))
+	otel.SetLogger(logr.Discard())
 	res := e.resource(ctx, runID)
-	if tracesBy != "" {
-		exporter, err := newSpanExporter(ctx, tracesBy)
+	if traces != nil {
+		exporter, err := newSpanExporter(ctx, *traces)
 		if err != nil {
 			e.problem("spans cannot be exported: %v", err)
 		} else {
@@ -64,13 +82,13 @@ func newExport(ctx context.Context, getenv func(string) string, runID string) *e
 				sdktrace.WithBatcher(watchedSpans{exporter, e}))
 		}
 	}
-	if metricsBy != "" {
-		exporter, err := newMetricExporter(ctx, metricsBy)
+	if metrics != nil {
+		exporter, err := newMetricExporter(ctx, *metrics)
 		if err != nil {
 			e.problem("metrics cannot be exported: %v", err)
 		} else {
 			e.metrics = sdkmetric.NewMeterProvider(sdkmetric.WithResource(res),
-				sdkmetric.WithReader(sdkmetric.NewPeriodicReader(watchedMetrics{exporter, e})))
+				sdkmetric.WithReader(sdkmetric.NewPeriodicReader(boundedMetrics{exporter})))
 		}
 	}
 	return e
@@ -82,53 +100,80 @@ const (
 	protocolHTTP = "http/protobuf"
 )
 
-// protocol returns the protocol by which a signal is exported; empty where
-// nobody asks for it. An endpoint or an exporter must be named: the defaults of
-// the specification would have every run dial localhost.
-func (e *export) protocol(getenv func(string) string, signal string) string {
+// destination is where a signal is exported to, as far as it is not the
+// exporters that read it in the environment.
+type destination struct {
+	protocol string
+	// local is set where no endpoint is named. The specification's default is
+	// http://localhost, the exporters' is https.
+	local bool
+}
+
+// destination returns where a signal is exported to; nil where nobody asks for
+// it. An endpoint or an exporter must be named: the defaults of the
+// specification would have every run dial localhost.
+func (e *export) destination(getenv func(string) string, signal string) *destination {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
-		return ""
+		return nil
 	}
 	name := strings.ToLower(signal)
+	setting := func(what string) string { // the signal's own, else the general one
+		return cmp.Or(getenv("OTEL_EXPORTER_OTLP_"+signal+"_"+what), getenv("OTEL_EXPORTER_OTLP_"+what))
+	}
+	endpoint := setting("ENDPOINT")
 	switch exporter := getenv("OTEL_" + signal + "_EXPORTER"); exporter {
 	case "otlp":
 	case "":
-		if getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") == "" {
-			return ""
+		if endpoint == "" {
+			return nil
 		}
 	case "none":
-		return ""
+		return nil
 	default:
 		e.problem("%s not exported: OTEL_%s_EXPORTER=%s; wattspan knows otlp and none", name, signal, exporter)
-		return ""
+		return nil
 	}
-	protocol := getenv("OTEL_EXPORTER_OTLP_" + signal + "_PROTOCOL")
-	if protocol == "" {
-		protocol = getenv("OTEL_EXPORTER_OTLP_PROTOCOL")
+	// What the exporters cannot parse they replace by localhost.
+	if _, err := url.Parse(endpoint); err != nil {
+		e.problem("%s not exported: the OTLP endpoint is no URL: %v", name, err)
+		return nil
 	}
-	switch protocol {
-	case "", protocolHTTP:
-		return protocolHTTP
-	case protocolGRPC:
-		return protocolGRPC
-	default:
+	protocol := cmp.Or(setting("PROTOCOL"), protocolHTTP)
+	if protocol != protocolHTTP && protocol != protocolGRPC {
 		e.problem("%s not exported: OTLP protocol %q; wattspan speaks %s and %s", name, protocol, protocolGRPC, protocolHTTP)
-		return ""
+		return nil
 	}
+	return &destination{protocol: protocol, local: endpoint == ""}
 }
 
-func newSpanExporter(ctx context.Context, protocol string) (sdktrace.SpanExporter, error) {
-	if protocol == protocolGRPC {
-		return otlptracegrpc.New(ctx)
+func newSpanExporter(ctx context.Context, to destination) (sdktrace.SpanExporter, error) {
+	if to.protocol == protocolGRPC {
+		opts := []otlptracegrpc.Option{otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig(retries))}
+		if to.local {
+			opts = append(opts, otlptracegrpc.WithInsecure())
+		}
+		return otlptracegrpc.New(ctx, opts...)
 	}
-	return otlptracehttp.New(ctx)
+	opts := []otlptracehttp.Option{otlptracehttp.WithRetry(retries)}
+	if to.local {
+		opts = append(opts, otlptracehttp.WithInsecure())
+	}
+	return otlptracehttp.New(ctx, opts...)
 }
 
-func newMetricExporter(ctx context.Context, protocol string) (sdkmetric.Exporter, error) {
-	if protocol == protocolGRPC {
-		return otlpmetricgrpc.New(ctx)
+func newMetricExporter(ctx context.Context, to destination) (sdkmetric.Exporter, error) {
+	if to.protocol == protocolGRPC {
+		opts := []otlpmetricgrpc.Option{otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig(retries))}
+		if to.local {
+			opts = append(opts, otlpmetricgrpc.WithInsecure())
+		}
+		return otlpmetricgrpc.New(ctx, opts...)
 	}
-	return otlpmetrichttp.New(ctx)
+	opts := []otlpmetrichttp.Option{otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig(retries))}
+	if to.local {
+		opts = append(opts, otlpmetrichttp.WithInsecure())
+	}
+	return otlpmetrichttp.New(ctx, opts...)
 }
 
 // resource says who sends: the host, and the run that the nodes of a
@@ -165,20 +210,20 @@ func (e *export) meters() metric.MeterProvider {
 // shutdown delivers what is left, within the budget, and returns what went
 // wrong in one line each.
 func (e *export) shutdown(ctx context.Context) []string {
-	ctx, cancel := context.WithTimeout(ctx, exportBudget)
+	ctx, cancel := context.WithTimeout(ctx, exportBudget+exportGrace)
 	defer cancel()
 	var wait sync.WaitGroup
 	if e.traces != nil {
-		wait.Go(func() { e.note("spans", e.traces.Shutdown(ctx)) })
+		wait.Go(func() { e.fail("spans", e.traces.Shutdown(ctx)) })
 	}
 	if e.metrics != nil {
-		wait.Go(func() { e.note("metrics", e.metrics.Shutdown(ctx)) })
+		wait.Go(func() { e.fail("metrics", e.metrics.Shutdown(ctx)) })
 	}
 	done := make(chan struct{})
 	go func() { wait.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(exportBudget + time.Second):
+	case <-time.After(exportBudget + 2*exportGrace):
 		// An exporter that does not heed its context is left behind.
 		e.problem("the collector did not answer within %v", exportBudget)
 	}
@@ -186,7 +231,7 @@ func (e *export) shutdown(ctx context.Context) []string {
 	defer e.mu.Unlock()
 	for _, signal := range []string{"spans", "metrics"} {
 		if err := e.failures[signal]; err != nil {
-			e.problems = append(e.problems, fmt.Sprintf("%s were not delivered: %v", signal, err))
+			e.problems = append(e.problems, line(fmt.Sprintf("%s were not delivered: %v", signal, err)))
 		}
 	}
 	return e.problems
@@ -195,27 +240,32 @@ func (e *export) shutdown(ctx context.Context) []string {
 func (e *export) problem(format string, args ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.problems = append(e.problems, fmt.Sprintf(format, args...))
+	e.problems = append(e.problems, line(fmt.Sprintf(format, args...)))
 }
 
-// note records the outcome of a delivery. Shutdown returns nil where a delivery
-// over HTTP was refused, so that the exporters are watched as well; a later
-// success makes up for an earlier failure of cumulative metrics, not for lost
-// spans.
-func (e *export) note(signal string, err error) {
+// line makes one line to read of what can be a page of HTML that a collector
+// answered.
+func line(text string) string {
+	const most = 400 // runes
+	words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	runes := []rune(strings.Join(words, " "))
+	if len(runes) > most {
+		runes = append(runes[:most], '…')
+	}
+	return string(runes)
+}
+
+// fail records why a signal was not delivered; the first reason is kept.
+func (e *export) fail(signal string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case err != nil:
-		if e.failures[signal] == nil || !errors.Is(err, context.DeadlineExceeded) {
-			e.failures[signal] = err
-		}
-	case signal == "metrics":
-		delete(e.failures, signal)
+	if e.failures[signal] == nil && err != nil {
+		e.failures[signal] = err
 	}
 }
 
-// watchedSpans notes the outcome of every export.
+// watchedSpans bounds every export, and notes its failure: the provider ends
+// well all the same.
 type watchedSpans struct {
 	sdktrace.SpanExporter
 	export *export
@@ -223,20 +273,24 @@ type watchedSpans struct {
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (w watchedSpans) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithTimeout(ctx, exportBudget)
+	defer cancel()
 	err := w.SpanExporter.ExportSpans(ctx, spans)
-	w.export.note("spans", err)
+	w.export.fail("spans", err)
 	return err
 }
 
-// watchedMetrics notes the outcome of every export.
-type watchedMetrics struct {
-	sdkmetric.Exporter
-	export *export
-}
+// boundedMetrics bounds every export. Its failures need no note: a later success
+// makes up for them, as the metrics are cumulative, and the provider returns the
+// last.
+type boundedMetrics struct{ sdkmetric.Exporter }
 
 // Export implements sdkmetric.Exporter.
-func (w watchedMetrics) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
-	err := w.Exporter.Export(ctx, m)
-	w.export.note("metrics", err)
-	return err
+func (b boundedMetrics) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
+	if len(m.ScopeMetrics) == 0 {
+		return nil // of a run that never began
+	}
+	ctx, cancel := context.WithTimeout(ctx, exportBudget)
+	defer cancel()
+	return b.Exporter.Export(ctx, m)
 }

@@ -40,7 +40,8 @@ func rerun(t *testing.T, env ...string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.v", "-test.timeout=60s",
 		"-test.run=^"+strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^")+"$")
-	cmd.Env = append(append(os.Environ(), child+"=1"), env...)
+	// Under -race a process sleeps for a second before it ends.
+	cmd.Env = append(append(os.Environ(), child+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -302,6 +303,44 @@ func TestReadThroughGoNVMLDoesNotAllocate(t *testing.T) {
 		r.after(t, 2*time.Second)
 		if n := testing.AllocsPerRun(100, func() { r.sensor.Read(r.dst) }); n != 0 {
 			t.Errorf("%v allocations per read", n)
+		}
+	})
+}
+
+// Everything a script can say is understood by the library, which ends the
+// process otherwise.
+func TestFullScript(t *testing.T) {
+	full := card(sensortest.Constant(300))
+	full.ID, full.Name = "GPU-full", "NVIDIA H100 80GB HBM3"
+	full.Start, full.Update, full.Averaging, full.Duty, full.Gain = 7, 100*time.Millisecond, 2*time.Second, 0.5, 1.1
+	full.Noise, full.Garbage = 1<<60, []sensortest.Span{{From: time.Hour, To: 2 * time.Hour}}
+	full.Hang = []sensortest.Span{{From: time.Hour, To: 2 * time.Hour}}
+	full.Lost = []sensortest.Span{{From: 3 * time.Hour, To: 4 * time.Hour}}
+	full.Resets = []time.Duration{4 * time.Hour}
+	full.Faults = []sensortest.Fault{{On: "limit"}, {On: "190", Code: 999, During: sensortest.Span{From: time.Hour, To: 2 * time.Hour}}}
+	full.MIG, full.Lazy, full.Utilization, full.Latency = true, true, 0.5, time.Microsecond
+	full.Processes = []sensortest.GPUProcess{{PID: 1234, Memory: 1 << 30, SM: 0.25}}
+	script := sensortest.NVMLScript{
+		GPUs: []sensortest.GPU{full}, MismatchAt: 24 * time.Hour, ShutdownAt: 23 * time.Hour,
+	}
+	onFake(t, script, func(t *testing.T, r *real) {
+		r.open(t)
+		d := r.sensor.Devices()[0]
+		if d.ID != full.ID || d.Name != full.Name || !strings.Contains(d.Note, "MIG") || !strings.Contains(d.Note, "persistence") {
+			t.Errorf("%+v", d)
+		}
+		if got := r.after(t, 10*time.Second)[0]; got.Energy != 3300e6 || got.Power != 330 {
+			t.Errorf("%+v", got)
+		}
+		h := r.sensor.(*sensor).gpus[0].device.(*handle).device
+		if p, ret := h.GetComputeRunningProcesses(); ret != nvml.SUCCESS || len(p) != 1 || p[0].Pid != 1234 || p[0].UsedGpuMemory != 1<<30 {
+			t.Errorf("processes %+v, %v", p, ret)
+		}
+		if p, ret := h.GetProcessUtilization(0); ret != nvml.SUCCESS || len(p) != 1 || p[0].SmUtil != 25 {
+			t.Errorf("process utilization %+v, %v", p, ret)
+		}
+		if u, ret := h.GetUtilizationRates(); ret != nvml.SUCCESS || u.Gpu != 50 {
+			t.Errorf("utilization %+v, %v", u, ret)
 		}
 	})
 }

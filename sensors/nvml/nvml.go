@@ -328,6 +328,7 @@ func openGPU(ctx context.Context, d driver, index int, now func() time.Time) (*g
 		power:   sensors.Watts(math.NaN()),
 		scratch: make([]field, len(probed)),
 		sources: instantSources,
+		scope:   scopeGPU,
 	}
 	described := sensors.Device{ID: g.id}
 	handle, ret := d.ByIndex(index)

@@ -328,13 +328,13 @@ func TestVersionMismatchIsForGood(t *testing.T) {
 	d.mismatchAt = 3 * time.Second
 	r := startOn(t, d)
 	got := r.every(time.Second, 3)[0]
-	calls := r.calls
+	calls := r.calls + r.lookUps
 	got = r.every(time.Second, 600)[0]
 	if !errors.Is(got.Err, sensors.ErrLost) || !strings.Contains(got.Err.Error(), "MISMATCH") || got.Energy != 500e6 {
 		t.Errorf("%+v", got)
 	}
-	if r.calls != calls {
-		t.Errorf("%d calls into a driver that is gone", r.calls-calls)
+	if n := r.calls + r.lookUps - calls; n != 0 {
+		t.Errorf("%d calls into a driver that is gone", n)
 	}
 }
 
@@ -364,6 +364,34 @@ func TestFifthTransientErrorDemotes(t *testing.T) {
 	}
 	if got := r.every(time.Second, 11)[0]; got.Err != nil || got.Method != sensors.MethodPowerAverage || got.Energy != 2500e6 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Only failures in a row count.
+func TestOccasionalErrorsDoNotDemote(t *testing.T) {
+	g := card(sensortest.Constant(250))
+	for i := range 20 {
+		at := time.Duration(2*i+1) * time.Second
+		g.Faults = append(g.Faults, sensortest.Fault{On: "energy", Code: int(unknown), During: sensortest.Span{From: at, To: at + 1}})
+	}
+	r := start(t, g)
+	if got := r.every(time.Second, 40)[0]; got.Err != nil || got.Method != "" || got.Energy != 10000e6 || got.Resets != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A power that is only shown is not asked for any more once it is not
+// supported, and is derived from the counter.
+func TestShownPowerVanishes(t *testing.T) {
+	g := card(sensortest.Constant(250))
+	g.Faults = []sensortest.Fault{{On: "power", During: sensortest.Span{From: 5 * time.Second}}}
+	r := start(t, g)
+	got := r.every(time.Second, 10)[0]
+	if got.Power != 250 || got.Energy != 2500e6 || got.Method != "" {
+		t.Errorf("%+v", got)
+	}
+	if n := len(r.sensor.(*sensor).gpus[0].fields); n != 1 {
+		t.Errorf("%d fields are asked for, want the counter alone", n)
 	}
 }
 
@@ -434,6 +462,10 @@ func TestSuperchipModule(t *testing.T) {
 		if d.Method != method || d.Scope != sensors.ScopeModule || len(d.Includes) != 2 ||
 			d.Includes[0] != sensors.CPU || d.Includes[1] != sensors.Memory || !strings.Contains(d.Note, "module") {
 			t.Errorf("%s: %+v", method, d)
+		}
+		// The older energy field has no scope: it would be the GPU's, if anything.
+		if got := r.sensor.(*sensor).gpus[0].source.field; got == fieldTotalEnergy || got == 0 {
+			t.Errorf("%s: field %d has no scope", method, got)
 		}
 		within(t, string(method), r.every(100*time.Millisecond, 100)[0].Energy, 8000e6, 1e-6)
 	}

@@ -61,6 +61,7 @@ func TestDivide(t *testing.T) {
 		"parts a joule apart":            {[]script{socket(5e9, 0), socket(5e9+1e6, 0)}, "[[0] [1]]"},
 		"parts that stand still":         {[]script{stuck(5e9), stuck(5e9 + 15)}, "[[0] [1]]"},
 		"parts, the first with a glitch": {[]script{glitch(socket(5e9, 0), 2), socket(6e9, 0)}, "[[0] [1]]"},
+		"parts, the first read nonsense": {[]script{glitch(socket(5e9, 0), 1), socket(6e9, 0)}, "[[0] [1]]"},
 		"two pairs":                      {[]script{socket(5e9, 0), socket(6e9, 0), socket(5e9, 0), socket(6e9, 0)}, "[[0 2] [1 3]]"},
 		"a die that is off":              {[]script{socket(5e9, 0), stuck(0)}, "[[0] [1]]"},
 		"all at zero":                    {[]script{stuck(0), stuck(0)}, "[[0 1]]"},
@@ -89,6 +90,31 @@ func TestDivide(t *testing.T) {
 	}
 }
 
+func TestBracket(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, value, after, slack, period uint64
+		want                                verdict
+	}{
+		"between":                  {10, 12, 14, 0, 1000, agree},
+		"at either end":            {10, 14, 14, 0, 1000, agree},
+		"before":                   {10, 9, 14, 0, 1000, differ},
+		"after":                    {10, 15, 14, 0, 1000, differ},
+		"before, within the slack": {10, 9, 14, 1, 1000, agree},
+		"after, within the slack":  {10, 15, 14, 1, 1000, agree},
+		"across the wrap":          {998, 3, 5, 0, 1000, agree},
+		"not across the wrap":      {998, 6, 5, 0, 1000, differ},
+		"reset between":            {500, 7, 5, 0, 1000, unknown},
+		"no period, between":       {10, 12, 14, 0, 0, agree},
+		"no period, before":        {10, 9, 14, 0, 0, differ},
+		"no period, wrapped":       {998, 3, 5, 0, 0, unknown},
+		"beyond its period":        {5000, 5000, 10, 0, 1000, unknown},
+	} {
+		if got := bracket(c.before, c.value, c.after, c.slack, c.period); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // What looks like mirrors when opened and is not, is summed from the first read
 // on; what is not yet known is never counted twice.
 func TestMirrorsAreWatched(t *testing.T) {
@@ -103,6 +129,9 @@ func TestMirrorsAreWatched(t *testing.T) {
 			t.Fatalf("devices %q, want %q", got, want)
 		}
 		x.read(0)
+		for range 2 * watched { // nothing moves, nothing is known
+			x.read(0)
+		}
 		var sum, last sensors.Microjoules
 		for i := range sensors.Microjoules(20) {
 			x.tree.Draw("intel-rapl:0", 100e6+i)

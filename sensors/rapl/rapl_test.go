@@ -148,6 +148,11 @@ func TestEachJouleIsCountedOnce(t *testing.T) {
 	newDomain := sensortest.IntelClient()
 	newDomain.Zones = append(newDomain.Zones, sensortest.Zone{ID: "intel-rapl:2", Name: "npu", Energy: 5, Range: 262143328850})
 
+	pairs := sensortest.AMDMultiDie()
+	for i, name := range map[int]string{0: "package-0-die-0", 2: "package-0-die-1", 4: "package-0-die-2", 5: "package-0-die-3"} {
+		pairs.Zones[i].Name = name
+	}
+
 	for name, c := range map[string]struct {
 		machine          sensortest.Machine
 		devices, omitted string
@@ -159,6 +164,8 @@ func TestEachJouleIsCountedOnce(t *testing.T) {
 		"dies as parts": {sensortest.IntelMultiDie(), "package-0-die-0 package-0-die-1 dram-0-die-0 dram-0-die-1", ""},
 		"dies as mirrors": {sensortest.AMDMultiDie(), "package-0 package-1",
 			"superseded cpu package-0-die-1, superseded cpu package-1-die-1, absent memory"},
+		"two pairs of mirrors": {pairs, "package-0-die-0 package-0-die-2",
+			"superseded cpu package-0-die-1, superseded cpu package-0-die-3, absent memory"},
 		"one name twice":             {duplicate, "package-0 package-0-intel-rapl:1", "absent memory"},
 		"memory-mapped zone alone":   {mmioOnly, "package-0", "absent memory"},
 		"memory-mapped zone for one": {mmioForOne, "package-0 package-1 dram-1", "superseded cpu intel-rapl-mmio:1"},
@@ -296,7 +303,7 @@ func TestConservation(t *testing.T) {
 				x.read(0)
 				want := map[string]sensors.Microjoules{}
 				wraps := 0
-				for i := range 1200 {
+				for i := range 900 {
 					for _, z := range c.machine.Zones {
 						if z.Mirrors != "" {
 							continue
@@ -318,7 +325,7 @@ func TestConservation(t *testing.T) {
 				}
 				for id, w := range want {
 					x.wantEnergy(id, w)
-					if r := x.reading(id); r.Observed != 1200*time.Second || r.Resets+r.Rejected > 0 || r.Err != nil {
+					if r := x.reading(id); r.Observed != 900*time.Second || r.Resets+r.Rejected > 0 || r.Err != nil {
 						t.Errorf("%s: %+v", id, r)
 					}
 				}
@@ -509,6 +516,7 @@ func TestLostZoneIsLookedForLessAndLess(t *testing.T) {
 	var at []int
 	for second := 1; second <= 200; second++ {
 		before := x.faults.opened[zone]
+		x.tree.Draw(zone, 50e6) // it may or may not be this: unknown, not guessed
 		x.read(time.Second)
 		if x.faults.opened[zone] > before {
 			at = append(at, second)

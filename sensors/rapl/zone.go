@@ -135,11 +135,10 @@ type domain struct {
 
 // id is the device's: "package-0", "dram-1", "package-0-die-1".
 func (d domain) id() string {
-	id := d.socket()
-	if d.die >= 0 {
-		id = fmt.Sprintf("%s-die-%d", id, d.die)
+	if d.die < 0 {
+		return d.socket()
 	}
-	return id
+	return fmt.Sprintf("%s-die-%d", d.socket(), d.die)
 }
 
 // socket is the ID of the whole that a die is in.
@@ -219,10 +218,10 @@ func (z *zone) pkg() (pkg, die int, ok bool) {
 // finer than the limits are honest: firmware understates that of memory, and a
 // laptop exceeds its long-term limit severalfold for seconds.
 const (
-	packageBound = 2000 * sensors.Watts(1)
-	dramBound    = 1000 * sensors.Watts(1)
-	leastBound   = 250 * sensors.Watts(1)
-	saneLimit    = 1500 * sensors.Watts(1)
+	packageBound sensors.Watts = 2000
+	dramBound    sensors.Watts = 1000
+	leastBound   sensors.Watts = 250
+	saneLimit    sensors.Watts = 1500
 )
 
 // maxPower returns the most that a domain can plausibly draw: three times the

@@ -218,11 +218,13 @@ func (c NVMLClock) Set(d time.Duration) error {
 
 // FakeNVML prepares a fake driver for a program that is started next. It
 // returns what to append to the program's environment, and the driver's clock,
-// which stands at 0 until the test moves it.
+// which stands at 0 until the test moves it. With "FAKE_NVML_CLOCK=" appended,
+// the driver tells real time since it was loaded instead.
 //
 // A sensor believes an energy only if the GPU can have used it in the time that
 // passed on the sensor's own clock. A test that moves the driver's clock ahead
-// of real time gives its GPUs a MaxPower that allows for the jump.
+// of real time gives its GPUs a MaxPower that allows for the jump: 4e6 W, the
+// most that NVML can express, allow for 6 MJ.
 func FakeNVML(t testing.TB, script NVMLScript) (env []string, clock NVMLClock) {
 	t.Helper()
 	return fakeNVML(t, BuildFakeNVML(t), script)

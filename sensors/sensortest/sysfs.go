@@ -147,7 +147,8 @@ func VirtualMachine() Machine {
 }
 
 // Sysfs is a fake /sys and /proc in a temporary folder, which goes away with
-// the test. A zone's counter moves when it is told to.
+// the test. A zone's counter moves when it is told to, from any goroutine;
+// everything else is for the test's own. Windows has no names for such files.
 //
 // Another process reads it with HOST_SYS and HOST_PROC set to the Roots, and
 // can move it with [WriteEnergy] on an [Sysfs.EnergyFile], which is no more
