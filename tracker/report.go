@@ -152,8 +152,6 @@ type LeftOut struct {
 	Missing
 }
 
-// Factors of the emissions are an emissions.Model.
-
 // Emissions are grams of CO2 equivalent, with the interval, k = 2.
 type Emissions struct {
 	Operational emissions.GramsCO2e `json:"operational"`
@@ -207,7 +205,7 @@ func (t *Tracker) report(now *sample) Report {
 		if d.Attributed == nil {
 			continue
 		}
-		total.add(d.Component, now.devices[i], r.Scope)
+		total.add(d.Component, now.devices[i].charged(t.sampler.devices[i], r.Scope))
 		parts = append(parts, emissions.Part{
 			Value: float64(*d.Attributed),
 			Rel:   relativeError(t.sampler.devices[i], now.devices[i].Observed),
@@ -255,7 +253,7 @@ func (t *Tracker) device(i int, first, now *deviceState, elapsed time.Duration) 
 		d.Coverage = min(now.Observed.Seconds()/elapsed.Seconds(), 1)
 	}
 	switch {
-	case now.Observed <= 0 || now.Observed < desc.Refresh:
+	case !now.seen(desc):
 		d.Status, d.Coverage = StatusUnseen, 0
 		switch {
 		case now.Err != nil:
@@ -311,11 +309,10 @@ type sums struct {
 	known     [3]bool
 }
 
-func (s *sums) add(c sensors.Component, d deviceState, scope Scope) {
-	i := map[sensors.Component]int{sensors.GPU: 0, sensors.CPU: 1, sensors.Memory: 2}[c]
-	e := d.Energy
-	if scope == Job {
-		e = d.job
+func (s *sums) add(c sensors.Component, e sensors.Microjoules) {
+	i := slices.Index([]sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory}, c)
+	if i < 0 {
+		return
 	}
 	s.component[i] += e
 	s.known[i] = true

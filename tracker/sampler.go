@@ -47,6 +47,25 @@ type deviceState struct {
 	job sensors.Microjoules
 }
 
+// seen reports whether the device has been observed for long enough to have a
+// figure: what a sensor shows before its next update says nothing.
+func (s *deviceState) seen(d sensors.Device) bool {
+	return s.Observed > 0 && s.Observed >= d.Refresh
+}
+
+// charged returns the energy that a scope is charged with, 0 while the device
+// has no figure.
+func (s *deviceState) charged(d sensors.Device, scope Scope) sensors.Microjoules {
+	switch {
+	case !s.seen(d):
+		return 0
+	case scope == Job:
+		return s.job
+	default:
+		return s.Energy
+	}
+}
+
 // sampler is the one goroutine that reads the hardware. Its fields are its own;
 // others see only the samples it publishes.
 type sampler struct {
@@ -260,10 +279,7 @@ func (s *sampler) settle(last, next *sample) {
 			// Rounded down: the remainder stays with the machine.
 			now.job += min(sensors.Microjoules(float64(delta)*share), delta)
 		}
-		if s.scope == Job {
-			delta = now.job - was.job
-		}
-		scope += delta
+		scope += now.charged(s.devices[i], s.scope) - was.charged(s.devices[i], s.scope)
 	}
 	next.footprint = last.footprint.Plus(s.model.Apply(last.at, next.at, scope.Joules(), 0))
 

@@ -206,7 +206,7 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 	in := &o.instruments
 	for _, d := range o.series {
 		r := &now.devices[d.device]
-		if r.Observed <= 0 {
+		if !r.seen(s.devices[d.device]) {
 			continue // unavailable is not zero
 		}
 		obs.ObserveFloat64(in.hwEnergy, float64(r.Energy.Joules()), d.option)
@@ -224,12 +224,8 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		observed := false
 		for _, i := range e.devices {
 			d := &now.devices[i]
-			observed = observed || d.Observed > 0
-			if s.scope == Job {
-				sum += d.job
-			} else {
-				sum += d.Energy
-			}
+			observed = observed || d.seen(s.devices[i])
+			sum += d.charged(s.devices[i], s.scope)
 		}
 		if observed {
 			known = true

@@ -355,11 +355,18 @@ func TestRunShorterThanTheRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gpu := counter("GPU-0", sensors.GPU, sensortest.Constant(300))
 		gpu.Update, gpu.Refresh = 100*time.Millisecond, 100*time.Millisecond
-		tr := start(t, sensors.NewSet(sensortest.NewSensor(nil, fast, gpu)))
+		cpu := counter("package-0", sensors.CPU, sensortest.Constant(100))
+		late := counter("package-1", sensors.CPU, sensortest.Constant(100))
+		late.Refresh = time.Second // shows its energy all the same
+		tr := start(t, sensors.NewSet(sensortest.NewSensor(nil, fast, gpu, cpu, late)))
 		time.Sleep(3 * time.Millisecond)
-		if r := stop(t, tr); r.Energy.GPU != nil {
+		r := stop(t, tr)
+		if r.Energy.GPU != nil {
 			t.Errorf("%v J in 3 ms from a counter that moves every 100 ms", *r.Energy.GPU)
 		}
+		// What has no figure is in no total either.
+		near(t, "device", joules(t, r.Energy.Device), 0.3, 1e-9)
+		near(t, "facility", joules(t, r.Energy.Facility), 0.3*1.25, 1e-9)
 	})
 }
 

@@ -178,6 +178,7 @@ func run(ctx context.Context, f runFlags, argv []string, stdout, stderr io.Write
 		fmt.Fprintf(stderr, "wattspan: the report was not written: %v\n", err)
 	}
 	writeSummary(stderr, report)
+	signal.Stop(signals) // what is left can be interrupted
 	for _, problem := range out.shutdown(ctx) {
 		fmt.Fprintf(stderr, "wattspan: %s\n", problem)
 	}

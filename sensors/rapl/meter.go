@@ -15,6 +15,10 @@ import (
 // refresh is how often the hardware updates its counters.
 const refresh = time.Millisecond
 
+// slack is what the time of a reading may be off by: a goroutine can lose its
+// processor between the reading and the clock.
+const slack = 100 * time.Millisecond
+
 // A zone that was lost is looked for again after a second, and then ever less
 // often.
 const (
@@ -60,7 +64,7 @@ func newMeter(d domain, open func(string) (file, error)) (*meter, error) {
 	}
 	// Without a period the counter takes a decrease for a restart from 0.
 	period, _ := d.period()
-	m.counter = sensors.Counter{Unit: 1, Period: period, MaxPower: d.maxPower(), Refresh: refresh}
+	m.counter = sensors.Counter{Unit: 1, Period: period, MaxPower: d.maxPower(), Refresh: slack}
 	return m, nil
 }
 
