@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ func describe(devices []tracker.Device) string {
 	for _, d := range devices {
 		what := methods[d.Method]
 		if d.Note != "" {
-			what += ": " + d.Note
+			what += ": " + strings.TrimPrefix(d.Note, "model: ")
 		}
 		if counts[what] == 0 {
 			order = append(order, what)
@@ -130,12 +131,26 @@ func writeTotals(b *strings.Builder, r tracker.Report) {
 
 func between[T fmt.Stringer](low, high T) string { return fmt.Sprintf("%s to %s", low, high) }
 
+// factor says a factor and where it is from, in a line; the report has the rest.
 func factor(f emissions.Factor) string {
-	s := f.String()
-	if f.Note != "" {
-		s += " (" + f.Note + ")"
+	value := sensors.Quantity(f.Value, f.Unit)
+	if f.Unit == emissions.UnitPUE {
+		value = strconv.FormatFloat(f.Value, 'g', -1, 64)
 	}
-	return s
+	from := []string{strings.ReplaceAll(string(f.Kind), "_", " ")}
+	if f.Zone != "" {
+		from[0] += " of " + f.Zone
+	}
+	if f.Year != 0 {
+		from[0] += fmt.Sprintf(" in %d", f.Year)
+	}
+	if f.Publisher != "" {
+		from = append(from, f.Publisher)
+	}
+	if f.Note != "" {
+		from = append(from, f.Note)
+	}
+	return value + " (" + strings.Join(from, "; ") + ")"
 }
 
 func writeJob(b *strings.Builder, r tracker.Report) {

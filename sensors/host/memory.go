@@ -11,14 +11,14 @@ const (
 	// wattsPerModule is the middle of the 3 to 5 W that a server's module
 	// draws, whatever its size.
 	wattsPerModule sensors.Watts = 4
-	modulesBand                  = 0.50
+	modulesBand    float64       = 0.50
 	// wattsPerGB is for memory whose modules cannot be counted. Published
 	// models range from 0.284 (Boavizta) to 0.392 W/GB (Cloud Carbon
 	// Footprint), and all of them rise with the size although the modules only
 	// grow denser, which is why modules are the better measure: at 1 TB the two
 	// differ by more than three times.
 	wattsPerGB sensors.Watts = 0.3
-	sizeBand                 = 0.60
+	sizeBand   float64       = 0.60
 )
 
 // memory models the memory as a constant power, its refresh and its mean

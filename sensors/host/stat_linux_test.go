@@ -2,7 +2,6 @@ package host
 
 import (
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,7 +136,7 @@ func TestCPUClockSeesLoad(t *testing.T) {
 	defer c.Close()
 	spin(200 * time.Millisecond)
 	got, err := c.Read()
-	if err != nil || got.Busy < 100*time.Millisecond || got.Total < got.Busy || math.IsNaN(float64(got.Total)) {
+	if err != nil || got.Busy < 100*time.Millisecond || got.Total < got.Busy {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _ = c.Read() }); n != 0 {
