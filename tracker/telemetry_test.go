@@ -3,7 +3,9 @@ package tracker_test
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,13 +187,22 @@ func TestMetrics(t *testing.T) {
 // exporter keeps what a periodic reader exports.
 type exporter struct {
 	sdkmetric.Exporter
+	mu      sync.Mutex
 	exports []collected
 	t       *testing.T
+}
+
+func (e *exporter) all() []collected {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.exports)
 }
 
 func (e *exporter) Export(_ context.Context, rm *metricdata.ResourceMetrics) error {
 	reader := fixed{rm: rm}
 	got, _ := collect(e.t, reader)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.exports = append(e.exports, got)
 	return nil
 }
@@ -223,12 +234,13 @@ func TestStopFlushesTheFinalValues(t *testing.T) {
 		tr := start(t, testSet(), tracker.WithMeterProvider(provider))
 		time.Sleep(7 * time.Second)
 		r := stop(t, tr)
-		if len(e.exports) != 1 {
-			t.Fatalf("%d exports", len(e.exports))
+		exports := e.all()
+		if len(exports) != 1 {
+			t.Fatalf("%d exports", len(exports))
 		}
-		near(t, "final hw.energy", e.exports[0].value(t, "hw.energy", attribute.String("hw.id", "GPU-0")), joules(t, r.Energy.GPU), 1e-12)
+		near(t, "final hw.energy", exports[0].value(t, "hw.energy", attribute.String("hw.id", "GPU-0")), joules(t, r.Energy.GPU), 1e-12)
 		time.Sleep(10 * time.Minute)
-		for _, x := range e.exports[1:] {
+		for _, x := range e.all()[1:] {
 			if len(x["hw.energy"].points) > 0 {
 				t.Error("hw.energy is reported after Stop")
 			}

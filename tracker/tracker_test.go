@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -498,9 +499,9 @@ func TestSnapshotsAreMonotone(t *testing.T) {
 }
 
 // cpuTime is a job's clock that a test sets.
-type cpuTime struct{ used time.Duration }
+type cpuTime struct{ used atomic.Int64 }
 
-func (c *cpuTime) Read() (time.Duration, error) { return c.used, nil }
+func (c *cpuTime) Read() (time.Duration, error) { return time.Duration(c.used.Load()), nil }
 
 // The job's part of the processors' energy is its share of their busy time, in
 // each window.
@@ -516,15 +517,16 @@ func TestJobShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := sensors.NewSet(sensortest.NewSensor(nil, fast,
 			counter("package-0", sensors.CPU, sensortest.Steps(10*time.Second, 100, 200)), counter("dram-0", sensors.Memory, sensortest.Constant(10))))
-		job := &cpuTime{used: time.Hour} // what it used before does not count
+		job := new(cpuTime)
+		job.used.Store(int64(time.Hour)) // what it used before does not count
 		tr := start(t, set, tracker.WithScope(tracker.Job), tracker.WithJobClock(job), tracker.WithInterval(10*time.Second),
 			tracker.WithDetection(sensors.WithProcRoot(proc)))
 		time.Sleep(9 * time.Second)
 		stat(1008 * time.Second) // busy for 8 s until 10 s,
-		job.used += 2 * time.Second
+		job.used.Add(int64(2 * time.Second))
 		time.Sleep(10 * time.Second)
 		stat(1012 * time.Second) // for 4 s more until 20 s
-		job.used += 3 * time.Second
+		job.used.Add(int64(3 * time.Second))
 		time.Sleep(time.Second)
 		r := stop(t, tr)
 		// 2/8 of 1000 J, and 3/4 of 2000 J.

@@ -3,6 +3,7 @@ package sensortest
 import (
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
@@ -16,7 +17,7 @@ type Sensor struct {
 	devices []sensors.Device
 	timing  sensors.Timing
 	states  []state
-	closed  bool
+	closed  atomic.Bool
 }
 
 var _ sensors.Sensor = (*Sensor)(nil)
@@ -82,12 +83,12 @@ func (s *Sensor) Timing() sensors.Timing { return s.timing }
 
 // Close implements sensors.Sensor.
 func (s *Sensor) Close() error {
-	s.closed = true
+	s.closed.Store(true)
 	return nil
 }
 
 // Closed reports whether the sensor has been closed.
-func (s *Sensor) Closed() bool { return s.closed }
+func (s *Sensor) Closed() bool { return s.closed.Load() }
 
 // Read implements sensors.Sensor.
 func (s *Sensor) Read(dst []sensors.Reading) {
