@@ -434,7 +434,7 @@ func pick(devices []Device, index []int) []Device {
 // unclaimed looks for hardware that no back-end of this program speaks for.
 func unclaimed(d detection) []Omission {
 	if slices.ContainsFunc(d.backends, func(b Backend) bool { return b.Name == "nvml" }) ||
-		!nvidiaPresent(d.roots) {
+		!NVIDIAPresent(d.roots) {
 		return nil
 	}
 	return []Omission{{
@@ -445,10 +445,10 @@ func unclaimed(d detection) []Omission {
 	}}
 }
 
-// nvidiaPresent reports whether the machine has an NVIDIA GPU, with or without
+// NVIDIAPresent reports whether the machine has an NVIDIA GPU, with or without
 // a driver: the driver's own list, or a PCI display controller or accelerator
 // of the vendor.
-func nvidiaPresent(roots Roots) bool {
+func NVIDIAPresent(roots Roots) bool {
 	if gpus, _ := os.ReadDir(filepath.Join(roots.Proc, "driver/nvidia/gpus")); len(gpus) > 0 {
 		return true
 	}

@@ -31,8 +31,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,7 +43,7 @@ func init() {
 	sensors.Register(sensors.Backend{Name: name, Open: func(ctx context.Context, roots sensors.Roots) (sensors.Sensor, []sensors.Omission) {
 		d, why := newDriver()
 		if d == nil {
-			return nil, []sensors.Omission{unavailable(why, nvidiaPresent(roots))}
+			return nil, []sensors.Omission{unavailable(why, sensors.NVIDIAPresent(roots))}
 		}
 		return open(ctx, d, roots, time.Now)
 	}})
@@ -162,7 +160,7 @@ var _ sensors.Sensor = (*sensor)(nil)
 // open initialises NVML and probes every GPU.
 func open(ctx context.Context, d driver, roots sensors.Roots, now func() time.Time) (sensors.Sensor, []sensors.Omission) {
 	if ret := d.Init(); ret != success {
-		return nil, []sensors.Omission{ret.omission(nvidiaPresent(roots))}
+		return nil, []sensors.Omission{ret.omission(sensors.NVIDIAPresent(roots))}
 	}
 	s := &sensor{driver: d}
 	n, ret := d.Count()
@@ -171,7 +169,7 @@ func open(ctx context.Context, d driver, roots sensors.Roots, now func() time.Ti
 	}
 	if ret != success {
 		d.Shutdown()
-		return nil, []sensors.Omission{ret.omission(nvidiaPresent(roots))}
+		return nil, []sensors.Omission{ret.omission(sensors.NVIDIAPresent(roots))}
 	}
 	var omitted []sensors.Omission
 	for i := range n {
@@ -737,23 +735,4 @@ func unavailable(why string, visible bool) sensors.Omission {
 		o.Err = fmt.Errorf("%s: %w: %s", name, sensors.ErrUnsupported, why)
 	}
 	return o
-}
-
-// nvidiaPresent reports whether the machine has an NVIDIA GPU, with or without
-// a driver.
-func nvidiaPresent(roots sensors.Roots) bool {
-	if gpus, _ := os.ReadDir(filepath.Join(roots.Proc, "driver/nvidia/gpus")); len(gpus) > 0 {
-		return true
-	}
-	bus := filepath.Join(roots.Sys, "bus/pci/devices")
-	functions, _ := os.ReadDir(bus)
-	for _, f := range functions {
-		vendor, _ := os.ReadFile(filepath.Join(bus, f.Name(), "vendor"))
-		class, _ := os.ReadFile(filepath.Join(bus, f.Name(), "class"))
-		// 0x03: display controllers, with or without a display.
-		if strings.TrimSpace(string(vendor)) == "0x10de" && strings.HasPrefix(string(class), "0x03") {
-			return true
-		}
-	}
-	return false
 }

@@ -611,7 +611,7 @@ func TestNVIDIAPresent(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := nvidiaPresent(sensors.Roots{Sys: sys}); got != test.want {
+		if got := sensors.NVIDIAPresent(sensors.Roots{Sys: sys}); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
