@@ -21,7 +21,6 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors/host"
 	"github.com/wattspan/wattspan/tracker"
 )
@@ -29,20 +28,7 @@ import (
 // stopBudget bounds the last sample, once the command has ended.
 const stopBudget = 5 * time.Second
 
-// runFlags are the flags of the run command.
-type runFlags struct {
-	name        string
-	country     string
-	subdivision string
-	region      string
-	intensity   string
-	pue         string
-	interval    time.Duration
-	json        string
-}
-
 func newRunCommand(stdout, stderr io.Writer, code *int) *cobra.Command {
-	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run a command and report its energy and emissions",
@@ -61,68 +47,27 @@ not be executed, 127 if it was not found, 128+n if signal n ended it.`,
   wattspan run --region aws/eu-west-3 -- make -j8`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := loadSettings(cmd.Flags())
+			if err != nil {
+				return err
+			}
 			if len(args) == 0 {
 				return errors.New("nothing to run\nusage: wattspan run [flags] -- COMMAND [ARG...]")
 			}
-			exit, err := run(cmd.Context(), f, args, stdout, stderr)
+			exit, err := run(cmd.Context(), set, args, stdout, stderr)
 			*code = exit
 			return err
 		},
 	}
-	flags := cmd.Flags()
-	flags.SetInterspersed(false) // what follows the command is the command's
-	flags.SortFlags = false
-	flags.StringVar(&f.country, "country", "", "where the machine is: ISO code or name (FR, Germany)")
-	flags.StringVar(&f.subdivision, "subdivision", "", "state or province, where figures differ (US-CA, CA-QC)")
-	flags.StringVar(&f.region, "region", "", "cloud region as provider/region (aws/eu-west-3)")
-	flags.StringVar(&f.intensity, "intensity", "", "grid intensity in g CO2e per kWh, instead of a table's")
-	flags.StringVar(&f.pue, "pue", "", "power usage effectiveness of the facility, instead of a table's")
-	flags.DurationVar(&f.interval, "interval", tracker.DefaultInterval, "sampling interval")
-	flags.StringVar(&f.json, "json", "", "write the report to this `file` as JSON (- for standard output)")
-	flags.StringVar(&f.name, "name", "", "name of the run (default: the command's)")
+	cmd.Flags().SetInterspersed(false) // what follows the command is the command's
+	cmd.Flags().SortFlags = false
+	addFlags(cmd.Flags())
 	return cmd
 }
 
-// options turns the flags into options of the tracker. What means nothing is
-// refused here, before the command starts.
-func (f runFlags) options(command string) ([]tracker.Option, error) {
-	name := f.name
-	if name == "" {
-		name = filepath.Base(command)
-	}
-	opts := []tracker.Option{
-		tracker.WithName(name),
-		tracker.WithInterval(f.interval),
-		tracker.WithLocation(emissions.Location{Country: f.country, Subdivision: f.subdivision, Region: f.region}),
-	}
-	for _, n := range []struct {
-		flag, value string
-		option      func(float64) tracker.Option
-	}{{"intensity", f.intensity, tracker.WithIntensity}, {"pue", f.pue, tracker.WithPUE}} {
-		if n.value == "" {
-			continue
-		}
-		v, err := strconv.ParseFloat(n.value, 64)
-		if err != nil {
-			return nil, fmt.Errorf("--%s %q is not a number", n.flag, n.value)
-		}
-		opts = append(opts, n.option(v))
-	}
-	if f.json != "" && f.json != "-" {
-		dir := filepath.Dir(f.json)
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, fmt.Errorf("--json %s: there is no directory %s", f.json, dir)
-		}
-		if info, err := os.Stat(f.json); err == nil && info.IsDir() {
-			return nil, fmt.Errorf("--json %s is a directory; name a file in it", f.json)
-		}
-	}
-	return opts, nil
-}
-
 // run measures one command.
-func run(ctx context.Context, f runFlags, argv []string, stdout, stderr io.Writer) (int, error) {
-	opts, err := f.options(argv[0])
+func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Writer) (int, error) {
+	opts, err := set.options(argv[0])
 	if err != nil {
 		return exitFailure, err
 	}
@@ -174,7 +119,7 @@ func run(ctx context.Context, f runFlags, argv []string, stdout, stderr io.Write
 	}
 	// The report is kept before anything is sent: a collector that hangs, or
 	// somebody who loses patience with it, must not cost it.
-	if err := writeJSON(f.json, report, stdout); err != nil {
+	if err := writeJSON(set.JSON, report, stdout); err != nil {
 		fmt.Fprintf(stderr, "wattspan: the report was not written: %v\n", err)
 	}
 	writeSummary(stderr, report)
