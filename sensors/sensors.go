@@ -75,6 +75,10 @@ type Device struct {
 	// ID is the stable identity: the UUID of a GPU, "package-0", "dram-0".
 	// Two devices with one ID are the same hardware seen by two sources.
 	ID string
+	// Index is the place among the devices of its kind by which the vendor's
+	// tools and the users' environment variables name it, from 0. Everything
+	// else goes by ID.
+	Index int
 	// Name is the model, as the hardware gives it.
 	Name   string
 	Vendor string

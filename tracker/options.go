@@ -21,7 +21,8 @@ const (
 	// Machine charges all the devices of the machine, as a training node is
 	// the job's. It is the default.
 	Machine Scope = "machine"
-	// Job charges the job's share: the energy of the processors by CPU time.
+	// Job charges the job's share: of the processors by CPU time, of the memory
+	// by what it holds, and the GPUs that it can see.
 	Job Scope = "job"
 )
 
@@ -32,13 +33,6 @@ const (
 	MinInterval     = 100 * time.Millisecond
 	MaxInterval     = 30 * time.Second
 )
-
-// JobClock says how much CPU time the job has used so far. Read is called from
-// the sampling goroutine, once a sample; it must not block, and allocates
-// nothing in steady state. After an error the last value stands.
-type JobClock interface {
-	Read() (time.Duration, error)
-}
 
 // Option configures [Start].
 type Option interface{ apply(*config) }
@@ -57,7 +51,8 @@ type config struct {
 	location emissions.Location
 	place    emissions.Environment
 	declared []emissions.Factor
-	job      JobClock
+	job      JobMeter
+	parent   bool // whether the run's parent is taken from the environment
 	tracers  trace.TracerProvider
 	meters   metric.MeterProvider
 	attrs    []attribute.KeyValue
@@ -95,9 +90,13 @@ func WithScope(scope Scope) Option {
 	})
 }
 
-// WithJobClock sets the CPU time that counts as the job's. The default is that
-// of this process.
-func WithJobClock(clock JobClock) Option { return optionFunc(func(c *config) { c.job = clock }) }
+// WithJob says whose usage counts as the job's. The default is this process.
+func WithJob(job JobMeter) Option { return optionFunc(func(c *config) { c.job = job }) }
+
+// WithParentFromEnvironment makes the run's span a child of the span that
+// TRACEPARENT names, where the context given to [Start] holds none: of the
+// runner that started this program, or of a CI job.
+func WithParentFromEnvironment() Option { return optionFunc(func(c *config) { c.parent = true }) }
 
 // WithSensors tracks the sensors of a set instead of those that
 // [sensors.Detect] finds. The set stays the caller's to close, after Stop.
@@ -161,7 +160,6 @@ func newConfig(opts []Option) (*config, error) {
 		name:     "run",
 		interval: DefaultInterval,
 		scope:    Machine,
-		job:      selfClock{},
 	}
 	for _, o := range opts {
 		if o != nil {
@@ -170,6 +168,9 @@ func newConfig(opts []Option) (*config, error) {
 	}
 	if c.runID == "" {
 		c.runID = RunID()
+	}
+	if c.job == nil {
+		c.job = newSelfJob()
 	}
 	return c, errors.Join(c.errs...)
 }

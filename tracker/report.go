@@ -51,6 +51,10 @@ type Run struct {
 	Start    time.Time `json:"start"`
 	End      time.Time `json:"end"`
 	Duration float64   `json:"duration_s"`
+	// Within is the ID of the run whose runner measures this machine already:
+	// what this report says is contained in that run's, and is not to be added
+	// to it. Empty where there is none.
+	Within string `json:"within,omitempty"`
 	// ExitCode is that of the process that was run; nil where there is none.
 	ExitCode *int `json:"exit_code"`
 }
@@ -79,24 +83,31 @@ type Bounds struct {
 
 // JobEnergy is what falls to the job itself, whatever the scope of the report.
 type JobEnergy struct {
-	// Energy is the job's share of the components listed; nil where its CPU
-	// time or the energy is not known.
+	// Energy is the job's share of the components listed, the sum of Shares;
+	// nil where there are none.
 	Energy *sensors.Joules `json:"energy_j"`
 	// CPUSeconds is the CPU time the job used; nil where it is not known.
 	CPUSeconds *float64 `json:"cpu_seconds"`
+	// Accounting says how the job's processes were counted: process,
+	// process_tree or cgroup.
+	Accounting string `json:"accounting"`
 	// Components are those that Energy contains a share of.
 	Components []sensors.Component `json:"components"`
-	// Method says how the share was computed.
+	// Method says how the shares were computed, each way once.
 	Method string `json:"method"`
+	// Shares are the shares by component.
+	Shares []JobShare `json:"shares"`
 }
 
-// The ways in which a share is computed.
-const (
-	// attributionCPUTime divides the energy of the processors by CPU time.
-	attributionCPUTime = "cpu_time_share"
-	// attributionMachine charges the whole machine.
-	attributionMachine = "whole_machine"
-)
+// JobShare is the job's share of one component.
+type JobShare struct {
+	Component sensors.Component `json:"component"`
+	Energy    sensors.Joules    `json:"energy_j"`
+	Method    string            `json:"method"`
+}
+
+// attributionMachine charges the whole machine.
+const attributionMachine = "whole_machine"
 
 // Device is one device of the report.
 type Device struct {
@@ -165,12 +176,19 @@ type Sampling struct {
 	Samples  uint64  `json:"samples"`
 	Missed   uint64  `json:"missed"`
 	Errors   uint64  `json:"errors"`
+	// Suspended is the time the machine slept during the run, in seconds. It
+	// is not part of the run's duration, and its energy is not known.
+	Suspended float64 `json:"suspended_s,omitempty"`
 }
 
 // Power returns the mean power of an energy of the report over its run.
 func (r Run) Power(j sensors.Joules) sensors.Watts {
 	return sensors.Watts(float64(j) / r.Duration)
 }
+
+// minSuspension is what the machine must have slept to be worth a word: the two
+// clocks that tell are not read at one moment.
+const minSuspension = 500 * time.Millisecond
 
 // fullCoverage is the coverage below which a device has a gap worth a status,
 // and the total is partial. Its tolerance is for readings that are not taken at
@@ -189,12 +207,17 @@ func (t *Tracker) report(now *sample) Report {
 		Missed:   now.counts.missed,
 		Errors:   now.counts.errors,
 	}
+	if now.suspended > minSuspension {
+		r.Sampling.Suspended = now.suspended.Seconds()
+		r.Notes = append(slices.Clone(t.blank.Notes), fmt.Sprintf(
+			"the machine was suspended for %v; that time and its energy are not in the figures", now.suspended.Round(time.Second)))
+	}
 	r.Missing = append([]Missing(nil), t.blank.Missing...)
 	r.Devices = make([]Device, len(now.devices))
 	var parts []emissions.Part
 	var total sums
 	for i := range now.devices {
-		d := t.device(i, &first.devices[i], &now.devices[i], now.at.Sub(first.at))
+		d := t.device(i, first, now)
 		r.Devices[i] = d
 		if d.Energy == nil {
 			r.Missing = append(r.Missing, Missing{Component: d.Component, Device: d.ID, Status: sensors.Unreadable, Reason: d.Reason})
@@ -236,7 +259,8 @@ func (t *Tracker) report(now *sample) Report {
 }
 
 // device describes device i at a sample.
-func (t *Tracker) device(i int, first, now *deviceState, elapsed time.Duration) Device {
+func (t *Tracker) device(i int, begin, end *sample) Device {
+	first, now, elapsed := &begin.devices[i], &end.devices[i], end.at.Sub(begin.at)
 	desc := t.sampler.devices[i]
 	d := Device{
 		ID: desc.ID, Name: desc.Name, Vendor: desc.Vendor, Component: desc.Component,
@@ -279,7 +303,7 @@ func (t *Tracker) device(i int, first, now *deviceState, elapsed time.Duration) 
 	switch {
 	case t.sampler.scope == Machine:
 		d.Attributed = &e
-	case d.Component == sensors.CPU:
+	case t.sampler.attributable(i, end):
 		job := now.job.Joules()
 		d.Attributed = &job
 	}
@@ -353,25 +377,36 @@ func notAttributable(devices []Device) []Missing {
 
 // jobEnergy computes the job's own figures.
 func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
-	job := JobEnergy{Method: attributionCPUTime, Components: []sensors.Component{}}
-	if !now.jobKnown {
-		return job
+	job := JobEnergy{Components: []sensors.Component{}, Shares: []JobShare{}}
+	if t.sampler.job != nil {
+		job.Accounting = t.sampler.job.Accounting()
 	}
-	seconds := now.jobCPU.Seconds()
-	job.CPUSeconds = &seconds
-	if t.sampler.cpu == nil {
-		return job
+	if now.usageKnown {
+		seconds := now.usage.CPU.Seconds()
+		job.CPUSeconds = &seconds
 	}
-	var sum sensors.Microjoules
-	for i, d := range devices {
-		if d.Component == sensors.CPU && d.Energy != nil {
-			sum += now.devices[i].job
-			job.Components = []sensors.Component{sensors.CPU}
+	var total sensors.Microjoules
+	var ways []string
+	for _, c := range []sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory} {
+		var sum sensors.Microjoules
+		var method share
+		for i, d := range devices {
+			if d.Component == c && d.Energy != nil && t.sampler.attributable(i, now) {
+				sum += now.devices[i].job
+				method = t.sampler.rules[i].share
+			}
 		}
+		if method == "" {
+			continue
+		}
+		total += sum
+		ways = append(ways, string(method))
+		job.Components = append(job.Components, c)
+		job.Shares = append(job.Shares, JobShare{Component: c, Energy: sum.Joules(), Method: string(method)})
 	}
-	if len(job.Components) > 0 {
-		j := sum.Joules()
-		job.Energy = &j
+	if len(job.Shares) > 0 {
+		j := total.Joules()
+		job.Energy, job.Method = &j, join(ways)
 	}
 	return job
 }

@@ -21,11 +21,15 @@ const edgeDeadline = 2 * time.Second
 // immutable once published. Two in a row are the ends of a window: what
 // happened in the window is their difference.
 type sample struct {
-	at       time.Time
-	counts   counts
-	devices  []deviceState
-	jobCPU   time.Duration // CPU time of the job since the first sample
-	jobKnown bool          // whether jobCPU is known
+	at      time.Time
+	counts  counts
+	devices []deviceState
+
+	usage      Usage // of the job; its CPU time is since the first sample
+	usageKnown bool
+	busy       time.Duration // CPU time of the machine
+	inUse      uint64        // memory of the machine, in bytes
+	suspended  time.Duration // how long the machine slept since the first sample
 
 	// footprint is that of the tracked scope since the first sample, each
 	// window with the factors that were valid in it. Its relative errors are
@@ -39,6 +43,9 @@ type counts struct {
 	missed  uint64 // ticks that were not taken because one came too late
 	errors  uint64 // readings of a device that failed
 }
+
+// minSpacing is the least time between a sample and one that a program asks for.
+const minSpacing = 100 * time.Millisecond
 
 // deviceState is one device in a sample.
 type deviceState struct {
@@ -82,14 +89,19 @@ type sampler struct {
 	scratch  []sensors.Reading
 	patience *time.Timer
 
-	job     JobClock
-	cpu     *host.CPUClock // the machine's CPU time; nil where it cannot be read
+	job     JobMeter
+	clocks  clocks
+	rules   []rule // how the job is charged for each device
 	jobBase time.Duration
-	lastCPU time.Duration
+
+	// suspendedSinceBoot is host.Suspended, but for tests.
+	suspendedSinceBoot func() (time.Duration, bool)
+	suspendedBase      time.Duration
 
 	first   atomic.Pointer[sample]
 	current atomic.Pointer[sample]
 
+	ask  chan chan struct{} // requests for a sample; closed when it is taken
 	quit chan struct{}
 	done chan struct{}
 }
@@ -101,8 +113,12 @@ func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
 		owned:    owned,
 		devices:  set.Devices(),
 		patience: time.NewTimer(time.Hour),
+		rules:    make([]rule, len(set.Devices())),
+		ask:      make(chan chan struct{}),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
+
+		suspendedSinceBoot: host.Suspended,
 	}
 	s.patience.Stop()
 	s.scratch = make([]sensors.Reading, len(s.devices))
@@ -111,11 +127,7 @@ func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
 		src := source{sensor: sensor, from: from, to: from + len(sensor.Devices())}
 		timing := sensor.Timing()
 		if timing.MayBlock {
-			pace := timing.MaxInterval
-			if pace >= interval {
-				pace = 0 // the tick is fast enough
-			}
-			s.readers = append(s.readers, newReader(src, pace, owned))
+			s.readers = append(s.readers, newReader(src, interval, owned))
 		} else {
 			s.inline = append(s.inline, &src)
 			if timing.MaxInterval > 0 {
@@ -133,10 +145,7 @@ func (s *sampler) start() {
 	for _, r := range s.readers {
 		go r.run()
 	}
-	if s.cpu != nil {
-		times, _ := s.cpu.Read()
-		s.lastCPU = times.Busy
-	}
+	s.suspendedBase, _ = s.suspendedSinceBoot()
 	first := s.take(nil, edgeDeadline)
 	s.first.Store(first)
 	s.current.Store(first)
@@ -163,11 +172,39 @@ func (s *sampler) run() {
 	for {
 		select {
 		case <-ticker.C:
-			s.tick(min(s.interval/2, edgeDeadline/4))
+			s.tick(s.tickDeadline())
+		case taken := <-s.ask:
+			if time.Since(s.current.Load().at) >= min(s.interval/2, minSpacing) {
+				s.tick(s.tickDeadline())
+			}
+			close(taken)
 		case <-s.quit:
 			s.tick(edgeDeadline)
 			return
 		}
+	}
+}
+
+// tickDeadline is how long a sample between the first and the last waits for a
+// source that can block.
+func (s *sampler) tickDeadline() time.Duration { return min(s.interval/2, edgeDeadline/4) }
+
+// sampleNow asks for a sample and waits for it. Once the sampler has stopped there
+// is none to wait for.
+func (s *sampler) sampleNow(ctx context.Context) error {
+	taken := make(chan struct{})
+	select {
+	case s.ask <- taken:
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-taken:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -191,9 +228,7 @@ func (s *sampler) close() {
 			_ = in.sensor.Close()
 		}
 	}
-	if s.cpu != nil {
-		_ = s.cpu.Close()
-	}
+	s.clocks.close()
 }
 
 // tick takes a sample and publishes it.
@@ -217,7 +252,7 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 	for _, r := range s.readers {
 		r.request()
 	}
-	s.readJob(last, next)
+	s.readUsage(last, next)
 	for _, in := range s.inline {
 		in.read(s.scratch[in.from:in.to:in.to])
 	}
@@ -242,8 +277,12 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 	return next
 }
 
-// readJob reads the CPU time of the job.
-func (s *sampler) readJob(last, next *sample) {
+// readUsage reads what the job and the machine use.
+func (s *sampler) readUsage(last, next *sample) {
+	next.busy, next.inUse = s.clocks.read()
+	if total, ok := s.suspendedSinceBoot(); ok {
+		next.suspended = max(total-s.suspendedBase, 0)
+	}
 	if s.job == nil {
 		return
 	}
@@ -251,20 +290,21 @@ func (s *sampler) readJob(last, next *sample) {
 	if err != nil {
 		// What it had used before stands: a process that has ended uses no more.
 		if last != nil {
-			next.jobCPU, next.jobKnown = last.jobCPU, last.jobKnown
+			next.usage, next.usageKnown = last.usage, last.usageKnown
 		}
 		return
 	}
-	if last == nil || !last.jobKnown {
-		s.jobBase = used
+	if last == nil || !last.usageKnown {
+		s.jobBase = used.CPU
 	}
-	next.jobCPU, next.jobKnown = max(used-s.jobBase, 0), true
+	used.CPU = max(used.CPU-s.jobBase, 0)
+	next.usage, next.usageKnown = used, true
 }
 
 // settle computes what the window from last to next means: the job's share,
 // the emissions, and the sampler's own counts.
 func (s *sampler) settle(last, next *sample) {
-	share := s.jobShare(last, next)
+	cpu, memory := jobShares(last, next)
 	var scope sensors.Microjoules
 	for i := range next.devices {
 		was, now := &last.devices[i], &next.devices[i]
@@ -275,9 +315,16 @@ func (s *sampler) settle(last, next *sample) {
 		}
 		delta := now.Energy - was.Energy
 		now.job = was.job
-		if s.devices[i].Component == sensors.CPU {
-			// Rounded down: the remainder stays with the machine.
-			now.job += min(sensors.Microjoules(float64(delta)*share), delta)
+		// Rounded down: the remainder stays with the machine.
+		switch r := s.rules[i]; r.share {
+		case shareCPUTime:
+			now.job += min(sensors.Microjoules(float64(delta)*cpu), delta)
+		case shareMemory:
+			now.job += min(sensors.Microjoules(float64(delta)*memory), delta)
+		case shareVisible:
+			if r.visible {
+				now.job += delta
+			}
 		}
 		scope += now.charged(s.devices[i], s.scope) - was.charged(s.devices[i], s.scope)
 	}
@@ -291,25 +338,19 @@ func (s *sampler) settle(last, next *sample) {
 	}
 }
 
-// jobShare returns the job's share of the time in which the machine's
-// processors were busy in the window, 0 to 1.
-func (s *sampler) jobShare(last, next *sample) float64 {
-	if s.cpu == nil {
-		return 0
+// jobShares returns the job's share, 0 to 1, of the CPU time that the machine was
+// busy in the window and of the memory that was in use.
+func jobShares(last, next *sample) (cpu, memory float64) {
+	if job := next.usage.CPU - last.usage.CPU; job > 0 {
+		// The machine's clock counts in steps of 10 ms and the job's need not,
+		// so that the job can seem to have used more than all of them.
+		cpu = float64(job) / float64(max(next.busy-last.busy, job))
 	}
-	times, err := s.cpu.Read()
-	if err != nil {
-		return 0
+	// The mean of both ends.
+	if held := last.usage.Memory + next.usage.Memory; held > 0 {
+		memory = float64(held) / float64(max(last.inUse+next.inUse, held))
 	}
-	busy := times.Busy - s.lastCPU
-	s.lastCPU = times.Busy
-	job := next.jobCPU - last.jobCPU
-	if job <= 0 {
-		return 0
-	}
-	// The machine's clock counts in steps of 10 ms and the job's need not, so
-	// that the job can seem to have used more than all of them.
-	return float64(job) / float64(max(busy, job))
+	return cpu, memory
 }
 
 // logChanges reports devices that fail or come back: changes, not ticks.

@@ -1,12 +1,15 @@
 package tracker
 
 import (
+	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
-	"github.com/wattspan/wattspan/sensors/host"
 	"github.com/wattspan/wattspan/sensors/sensortest"
 )
 
@@ -35,12 +38,13 @@ func node() *sensors.Set {
 
 func nodeSampler(tb testing.TB) *sampler {
 	s := newSampler(node(), true, time.Hour)
-	s.scope, s.job = Machine, selfClock{}
+	s.scope, s.job = Machine, newSelfJob()
 	s.model = emissions.Model{
 		Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
 		PUE:       emissions.Factor{Value: 1.2, Unit: emissions.UnitPUE},
 	}
-	s.cpu, _ = host.OpenCPUClock(sensors.DefaultRoots())
+	s.clocks = openClocks(sensors.DefaultRoots())
+	s.rules = rules(s.devices, s.clocks, os.LookupEnv)
 	s.start()
 	tb.Cleanup(func() {
 		close(s.quit)
@@ -79,7 +83,7 @@ func BenchmarkSnapshot(b *testing.B) {
 func TestTotalsNeverDecrease(t *testing.T) {
 	s := &sampler{
 		interval: time.Second, scope: Machine,
-		devices: []sensors.Device{{ID: "a", Component: sensors.GPU}},
+		devices: []sensors.Device{{ID: "a", Component: sensors.GPU}}, rules: make([]rule, 1),
 		model: emissions.Model{
 			Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
 			PUE:       emissions.Factor{Value: 1, Unit: emissions.UnitPUE},
@@ -119,4 +123,79 @@ func TestMissedTicks(t *testing.T) {
 	if last.counts.samples != 5 {
 		t.Errorf("%d samples", last.counts.samples)
 	}
+}
+
+// The time a machine sleeps is said, and is in no figure.
+func TestSuspension(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var slept atomic.Int64
+		slept.Store(int64(5 * time.Hour)) // before the run
+		set := sensors.NewSet(sensortest.NewSensor(nil, sensors.Timing{},
+			sensortest.Script{Device: sensors.Device{ID: "package-0", Component: sensors.CPU}, Curve: sensortest.Constant(100), MaxPower: 1050}))
+		s := newSampler(set, true, time.Second)
+		s.scope = Machine
+		s.model.PUE.Value = 1
+		s.suspendedSinceBoot = func() (time.Duration, bool) { return time.Duration(slept.Load()), true }
+		tr := &Tracker{sampler: s}
+		s.start()
+		time.Sleep(10 * time.Second)
+		slept.Add(int64(100 * time.Millisecond)) // two clocks that are read one after the other
+		time.Sleep(10 * time.Second)
+		if r := tr.Snapshot(); r.Sampling.Suspended != 0 || r.Notes != nil {
+			t.Errorf("awake: %v s, %q", r.Sampling.Suspended, r.Notes)
+		}
+		slept.Add(int64(8 * time.Hour))
+		time.Sleep(10 * time.Second)
+		s.stop(t.Context())
+		r := tr.Snapshot()
+		if r.Sampling.Suspended != 8*3600+0.1 || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "8h0m0s") {
+			t.Errorf("suspended for %v s: %q", r.Sampling.Suspended, r.Notes)
+		}
+		if r.Run.Duration != 30 || *r.Energy.CPU != 3000 {
+			t.Errorf("%v in %v s, want 3 kJ in 30 s", *r.Energy.CPU, r.Run.Duration)
+		}
+	})
+}
+
+// restless is a sensor that wants to be read faster from some time on.
+type restless struct {
+	sensors.Sensor
+	from  time.Time
+	reads int
+}
+
+func (r *restless) Timing() sensors.Timing {
+	t := sensors.Timing{MayBlock: true}
+	if time.Now().After(r.from) {
+		t.MaxInterval = 100 * time.Millisecond
+	}
+	return t
+}
+
+func (r *restless) Read(dst []sensors.Reading) {
+	r.reads++
+	r.Sensor.Read(dst)
+}
+
+// A GPU that loses its counter is read by its power from then on, at the pace
+// that takes.
+func TestPaceFollowsTheSensor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sensor := &restless{Sensor: sensortest.NewSensor(nil, sensors.Timing{},
+			sensortest.Script{Device: sensors.Device{ID: "GPU-0", Component: sensors.GPU}, Curve: sensortest.Constant(100), MaxPower: 1050})}
+		sensor.from = time.Now().Add(10*time.Second + time.Millisecond)
+		s := newSampler(sensors.NewSet(sensor), true, time.Second)
+		s.scope = Machine
+		s.start()
+		time.Sleep(10*time.Second + 2*time.Millisecond)
+		synctest.Wait()
+		before := sensor.reads
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		after := sensor.reads - before
+		s.stop(t.Context())
+		if before != 11 || after < 95 || after > 115 {
+			t.Errorf("%d reads in the first 10 s, %d in the next; want 11 and about 100", before, after)
+		}
+	})
 }

@@ -46,8 +46,9 @@ func (s *source) read(dst []sensors.Reading) {
 // reads a sensor that wants a faster pace than the tick.
 type reader struct {
 	source
-	pace  time.Duration // reads by itself at this interval; 0: only when asked
-	owned bool          // closes the sensor at the end
+	interval time.Duration // of the sampler
+	pace     time.Duration // reads by itself at this interval; 0: only when asked
+	owned    bool          // closes the sensor at the end
 
 	ask  chan struct{} // one pending request
 	news chan struct{} // one pending answer
@@ -62,9 +63,9 @@ type reader struct {
 	latest []sensors.Reading
 }
 
-func newReader(s source, pace time.Duration, owned bool) *reader {
+func newReader(s source, interval time.Duration, owned bool) *reader {
 	return &reader{
-		source: s, pace: pace, owned: owned,
+		source: s, interval: interval, pace: paceOf(s.sensor, interval), owned: owned,
 		ask: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
 		latest: make([]sensors.Reading, s.to-s.from),
@@ -78,22 +79,20 @@ func (r *reader) run() {
 		// of it is under way.
 		defer func() { _ = r.sensor.Close() }()
 	}
-	var paced <-chan time.Time
-	if r.pace > 0 {
-		t := time.NewTicker(r.pace)
-		defer t.Stop()
-		paced = t.C
-	}
+	paced := time.NewTicker(r.interval)
+	defer paced.Stop()
+	setPace(paced, r.pace)
 	scratch := make([]sensors.Reading, len(r.latest))
 	for {
 		select {
 		case <-r.quit:
 			return
 		case <-r.ask:
-		case <-paced:
+		case <-paced.C:
 		}
 		request := r.pending.Load()
 		r.read(scratch)
+		r.keepPace(paced)
 		r.mu.Lock()
 		copy(r.latest, scratch)
 		r.mu.Unlock()
@@ -103,6 +102,39 @@ func (r *reader) run() {
 		default:
 		}
 	}
+}
+
+// keepPace asks how the sensor wants to be read from now on: a GPU whose counter
+// is gone is read by its power, which takes a faster pace.
+func (r *reader) keepPace(paced *time.Ticker) {
+	if r.failed != nil {
+		return
+	}
+	pace := paceOf(r.sensor, r.interval)
+	if pace == r.pace {
+		return
+	}
+	r.pace = pace
+	setPace(paced, pace)
+}
+
+// setPace lets a ticker tick at a pace; 0: never.
+func setPace(paced *time.Ticker, pace time.Duration) {
+	if pace == 0 {
+		paced.Stop()
+	} else {
+		paced.Reset(pace)
+	}
+}
+
+// paceOf returns the pace at which a sensor is to be read between the ticks, 0
+// where the tick is fast enough.
+func paceOf(sensor sensors.Sensor, interval time.Duration) time.Duration {
+	pace := sensor.Timing().MaxInterval
+	if pace >= interval {
+		return 0
+	}
+	return pace
 }
 
 // request asks for a fresh reading and returns at once.

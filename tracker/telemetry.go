@@ -171,8 +171,8 @@ func (o *telemetry) buildSeries() {
 			device: i, gpu: d.Component == sensors.GPU,
 			option: metric.WithAttributeSet(attribute.NewSet(attrs...)),
 		})
-		if s.scope == Job && d.Component != sensors.CPU {
-			continue // its share is not known
+		if s.scope == Job && s.rules[i].share == "" {
+			continue // the job's share is not known
 		}
 		key := [2]string{string(d.Component), string(d.Method)}
 		at, ok := series[key]
@@ -204,6 +204,14 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		return nil // before the first sample
 	}
 	in := &o.instruments
+	obs.ObserveInt64(in.ticks, int64(now.counts.samples))
+	obs.ObserveInt64(in.missed, int64(now.counts.missed))
+	obs.ObserveInt64(in.errors, int64(now.counts.errors))
+	if o.tracker.blank.Run.Within != "" {
+		// The runner that measures this machine publishes what it draws: a
+		// second time would be once too often.
+		return nil
+	}
 	for _, d := range o.series {
 		r := &now.devices[d.device]
 		if !r.seen(s.devices[d.device]) {
@@ -223,6 +231,9 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		var sum sensors.Microjoules
 		observed := false
 		for _, i := range e.devices {
+			if s.scope == Job && !s.attributable(i, now) {
+				continue
+			}
 			d := &now.devices[i]
 			observed = observed || d.seen(s.devices[i])
 			sum += d.charged(s.devices[i], s.scope)
@@ -240,9 +251,6 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 	f := o.tracker.blank.Factors
 	obs.ObserveFloat64(in.intensity, f.Intensity.Value, o.grid)
 	obs.ObserveFloat64(in.pue, f.PUE.Value, o.pue)
-	obs.ObserveInt64(in.ticks, int64(now.counts.samples))
-	obs.ObserveInt64(in.missed, int64(now.counts.missed))
-	obs.ObserveInt64(in.errors, int64(now.counts.errors))
 	return nil
 }
 
@@ -319,7 +327,7 @@ func spanAttributes(r Report) []attribute.KeyValue {
 		keyPUE.Float64(r.Factors.PUE.Value),
 	}
 	if r.Scope == Job {
-		attrs = append(attrs, keyAttribution.String(attributionCPUTime))
+		attrs = append(attrs, keyAttribution.String(r.Job.Method))
 	} else {
 		attrs = append(attrs, keyAttribution.String(attributionMachine))
 	}

@@ -3,7 +3,9 @@ package tracker_test
 import (
 	"context"
 	"math"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -327,4 +329,75 @@ func TestRunSpan(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Under a runner that measures the machine, the accounting is the runner's alone.
+func TestMetricsUnderARunner(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		runner string
+		within string
+	}{
+		{"a runner that lives", strconv.Itoa(os.Getppid()), "run-7"},
+		{"one that is gone", "1073741824", ""},
+		{"a value that means nothing", "yes", ""},
+		{"none", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv(tracker.EnvRunner, test.runner)
+			t.Setenv(tracker.EnvRunID, "run-7")
+			synctest.Test(t, func(t *testing.T) {
+				reader := sdkmetric.NewManualReader()
+				tr := start(t, testSet(), tracker.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
+				time.Sleep(5 * time.Second)
+				got, _ := collect(t, reader)
+				for _, name := range []string{"hw.energy", "hw.power", "wattspan.energy", "wattspan.emissions", "wattspan.grid.intensity", "wattspan.pue"} {
+					if _, there := got[name]; there != (test.within == "") {
+						t.Errorf("%s: published %v", name, there)
+					}
+				}
+				if _, there := got["wattspan.sampler.ticks"]; !there {
+					t.Error("what the sampler says of itself is not published")
+				}
+				r := stop(t, tr)
+				if r.Run.Within != test.within || r.Run.ID != "run-7" || r.Energy.Device == nil {
+					t.Errorf("run %+v, energy %v", r.Run, r.Energy.Device)
+				}
+			})
+		})
+	}
+}
+
+// The run's span is a child of the one that the environment names, if asked for,
+// and if the program has none of its own.
+func TestParentFromEnvironment(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	own := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
+	for _, test := range []struct {
+		name        string
+		traceparent string
+		ctx         context.Context
+		opts        []tracker.Option
+		want        string // the parent's span ID
+	}{
+		{"asked for", parent, t.Context(), []tracker.Option{tracker.WithParentFromEnvironment()}, "b7ad6b7169203331"},
+		{"not asked for", parent, t.Context(), nil, "0000000000000000"},
+		{"asked for, and a span of its own", parent, trace.ContextWithSpanContext(t.Context(), own),
+			[]tracker.Option{tracker.WithParentFromEnvironment()}, "0200000000000000"},
+		{"nonsense", "00-xyz", t.Context(), []tracker.Option{tracker.WithParentFromEnvironment()}, "0000000000000000"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("TRACEPARENT", test.traceparent)
+			spans := tracetest.NewSpanRecorder()
+			provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+			tr, err := tracker.Start(test.ctx, append(test.opts, tracker.WithSensors(sensors.NewSet()), tracker.WithTracerProvider(provider))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop(t, tr)
+			if got := spans.Ended()[0].Parent().SpanID().String(); got != test.want {
+				t.Errorf("parent %s, want %s", got, test.want)
+			}
+		})
+	}
 }

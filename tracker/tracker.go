@@ -41,11 +41,6 @@ type Tracker struct {
 	stopErr  error
 }
 
-// selfClock is the JobClock of this process.
-type selfClock struct{}
-
-func (selfClock) Read() (time.Duration, error) { return host.SelfCPU() }
-
 // Start begins to measure: it detects the sensors, takes the first sample and
 // starts one sampling goroutine, and one for each sensor that can block. The
 // run's span is a child of the span in ctx; ctx is not kept.
@@ -80,24 +75,30 @@ func Start(ctx context.Context, opts ...Option) (*Tracker, error) {
 	t := &Tracker{sampler: newSampler(set, owned, c.interval)}
 	t.blank = Report{
 		Schema: Schema, Version: Version,
-		Run:   Run{ID: c.runID, Name: c.name},
+		Run:   Run{ID: c.runID, Name: c.name, Within: runnerInCharge()},
 		Scope: c.scope, Machine: machine, Location: location, Factors: model,
 	}
 	t.blank.Missing, t.blank.LeftOut = absences(set)
 	t.sampler.scope, t.sampler.model, t.sampler.log = c.scope, model, c.log
-	t.sampler.job = c.job
-	t.sampler.cpu, _ = host.OpenCPUClock(roots)
+	t.sampler.job, t.sampler.clocks = c.job, openClocks(roots)
+	t.sampler.rules = rules(t.sampler.devices, t.sampler.clocks, os.LookupEnv)
 	t.telemetry = newTelemetry(c, t)
 	t.sampler.onTick = t.telemetry.tickRecorder()
 	t.sampler.start()
+	if c.parent {
+		ctx = withParentFromEnvironment(ctx)
+	}
 	t.telemetry.begin(ctx, c.name, t.sampler.first.Load().at, c.attrs)
 	return t, nil
 }
 
+// EnvRunID is the environment variable that names the run.
+const EnvRunID = "WATTSPAN_RUN_ID"
+
 // RunID returns the identity of a run: the environment variable WATTSPAN_RUN_ID,
 // which the nodes of a distributed job share, else a random one.
 func RunID() string {
-	if id := os.Getenv("WATTSPAN_RUN_ID"); id != "" {
+	if id := os.Getenv(EnvRunID); id != "" {
 		return id
 	}
 	return strings.ToLower(rand.Text())
@@ -134,6 +135,21 @@ func (t *Tracker) Snapshot() Report {
 		return Report{Schema: Schema, Version: Version}
 	}
 	return t.report(t.sampler.current.Load())
+}
+
+// Sample takes a sample now and returns the report up to it. It is for the coarse
+// boundaries of a job, such as epochs: a sample asks the drivers, and one that is
+// hardly older than the last would load them for nothing, so that samples are at
+// least 100 ms apart, or half the interval where that is shorter. It waits for
+// sources that block as a tick does, and no longer than ctx; with an error, which
+// is that of ctx, the report ends at the latest sample there is. After Stop it is
+// the final report.
+func (t *Tracker) Sample(ctx context.Context) (Report, error) {
+	if t == nil || t.sampler == nil {
+		return t.Snapshot(), ErrNotStarted
+	}
+	err := t.sampler.sampleNow(ctx)
+	return t.Snapshot(), err
 }
 
 // Stop takes the last sample, ends the run's span, flushes the providers that

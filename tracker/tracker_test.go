@@ -3,9 +3,12 @@ package tracker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -498,46 +501,168 @@ func TestSnapshotsAreMonotone(t *testing.T) {
 	})
 }
 
-// cpuTime is a job's clock that a test sets.
-type cpuTime struct{ used atomic.Int64 }
+// usage is a job whose usage a test sets.
+type usage struct{ cpu, memory atomic.Int64 }
 
-func (c *cpuTime) Read() (time.Duration, error) { return time.Duration(c.used.Load()), nil }
+func (u *usage) Read() (tracker.Usage, error) {
+	return tracker.Usage{CPU: time.Duration(u.cpu.Load()), Memory: uint64(u.memory.Load()), HasMemory: u.memory.Load() >= 0}, nil
+}
 
-// The job's part of the processors' energy is its share of their busy time, in
-// each window.
-func TestJobShare(t *testing.T) {
-	proc := t.TempDir()
-	stat := func(busy time.Duration) {
-		line := "cpu  " + ticks(busy) + " 0 0 100000000 0 0 0 0 0 0\n"
-		if err := os.WriteFile(filepath.Join(proc, "stat"), []byte(line), 0o600); err != nil {
-			t.Fatal(err)
-		}
+func (u *usage) Accounting() string { return tracker.AccountingCgroup }
+
+// machine is a procfs whose load a test sets.
+type machine struct {
+	t    *testing.T
+	root string
+}
+
+func newMachine(t *testing.T) machine {
+	m := machine{t: t, root: t.TempDir()}
+	m.busy(1000 * time.Second)
+	m.inUse(0)
+	return m
+}
+
+func (m machine) busy(total time.Duration) {
+	m.write("stat", "cpu  "+ticks(total)+" 0 0 100000000 0 0 0 0 0 0\n")
+}
+
+func (m machine) inUse(gib int) {
+	m.write("meminfo", fmt.Sprintf("MemTotal: %d kB\nMemAvailable: %d kB\n", 100<<20, (100-gib)<<20))
+}
+
+func (m machine) write(name, text string) {
+	m.t.Helper()
+	if err := os.WriteFile(filepath.Join(m.root, name), []byte(text), 0o600); err != nil {
+		m.t.Fatal(err)
 	}
-	stat(1000 * time.Second)
+}
+
+// The job's part of the processors' energy is its share of their busy time, that
+// of the memory its share of what is in use, each in each window; GPUs are the
+// job's that it can see.
+func TestJobShare(t *testing.T) {
+	m := newMachine(t)
+	m.inUse(40)
+	t.Setenv("CUDA_VISIBLE_DEVICES", "1")
 	synctest.Test(t, func(t *testing.T) {
-		set := sensors.NewSet(sensortest.NewSensor(nil, fast,
-			counter("package-0", sensors.CPU, sensortest.Steps(10*time.Second, 100, 200)), counter("dram-0", sensors.Memory, sensortest.Constant(10))))
-		job := new(cpuTime)
-		job.used.Store(int64(time.Hour)) // what it used before does not count
-		tr := start(t, set, tracker.WithScope(tracker.Job), tracker.WithJobClock(job), tracker.WithInterval(10*time.Second),
-			tracker.WithDetection(sensors.WithProcRoot(proc)))
+		gpus := []sensortest.Script{counter("GPU-a", sensors.GPU, sensortest.Constant(300)), counter("GPU-b", sensors.GPU, sensortest.Constant(500))}
+		gpus[1].Device.Index = 1
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast, append(gpus,
+			counter("package-0", sensors.CPU, sensortest.Steps(10*time.Second, 100, 200)), counter("dram-0", sensors.Memory, sensortest.Constant(10)))...))
+		job := new(usage)
+		job.cpu.Store(int64(time.Hour)) // what it used before does not count
+		job.memory.Store(10 << 30)
+		tr := start(t, set, tracker.WithScope(tracker.Job), tracker.WithJob(job), tracker.WithInterval(10*time.Second),
+			tracker.WithDetection(sensors.WithProcRoot(m.root)))
 		time.Sleep(9 * time.Second)
-		stat(1008 * time.Second) // busy for 8 s until 10 s,
-		job.used.Add(int64(2 * time.Second))
+		m.busy(1008 * time.Second) // busy for 8 s until 10 s,
+		job.cpu.Add(int64(2 * time.Second))
+		job.memory.Store(30 << 30) // of 40 from 10 s on, so half in the mean until then
 		time.Sleep(10 * time.Second)
-		stat(1012 * time.Second) // for 4 s more until 20 s
-		job.used.Add(int64(3 * time.Second))
+		m.busy(1012 * time.Second) // for 4 s more until 20 s
+		job.cpu.Add(int64(3 * time.Second))
 		time.Sleep(time.Second)
 		r := stop(t, tr)
 		// 2/8 of 1000 J, and 3/4 of 2000 J.
-		near(t, "job", joules(t, r.Job.Energy), 250+1500, 1e-6)
-		near(t, "cpu of the scope", joules(t, r.Energy.CPU), 250+1500, 1e-6)
+		const cpu = 250 + 1500
+		// 40/80 of 100 J, and 60/80 of 100 J.
+		const memory = 50 + 75
+		const gpu = 500 * 20
+		near(t, "job", joules(t, r.Job.Energy), cpu+memory+gpu, 1e-6)
+		near(t, "scope", joules(t, r.Energy.Device), cpu+memory+gpu, 1e-6)
+		near(t, "cpu of the scope", joules(t, r.Energy.CPU), cpu, 1e-6)
+		near(t, "memory of the scope", joules(t, r.Energy.Memory), memory, 1e-6)
+		near(t, "gpu of the scope", joules(t, r.Energy.GPU), gpu, 1e-6)
 		near(t, "cpu of the machine", joules(t, device(t, r, "package-0").Energy), 3000, 1e-6)
 		near(t, "cpu seconds", *r.Job.CPUSeconds, 5, 1e-9)
-		near(t, "emissions", float64(r.Emissions.Operational), (250+1500)*1.25/3.6e6*400, 1e-6)
-		if r.Energy.Memory != nil || !r.Partial {
-			t.Errorf("the job's share of the memory is not known: %v", r.Energy.Memory)
+		near(t, "emissions", float64(r.Emissions.Operational), (cpu+memory+gpu)*1.25/3.6e6*400, 1e-6)
+		if a := device(t, r, "GPU-a"); a.Attributed == nil || *a.Attributed != 0 {
+			t.Errorf("a GPU that the job cannot see is charged with %v", a.Attributed)
 		}
+		if r.Partial || r.Job.Accounting != tracker.AccountingCgroup ||
+			r.Job.Method != "cpu_time_share,resident_memory_share,visible_devices" {
+			t.Errorf("partial %v, accounting %q, method %q", r.Partial, r.Job.Accounting, r.Job.Method)
+		}
+		var sum sensors.Joules
+		for _, s := range r.Job.Shares {
+			sum += s.Energy
+		}
+		near(t, "the shares", float64(sum), cpu+memory+gpu, 1e-6)
+	})
+}
+
+// A share that is not known is missing, not nothing.
+func TestJobShareUnknown(t *testing.T) {
+	m := newMachine(t)
+	t.Setenv("CUDA_VISIBLE_DEVICES", "MIG-7a1d3c1e-aaaa-bbbb-cccc-0123456789ab")
+	synctest.Test(t, func(t *testing.T) {
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast,
+			counter("GPU-a", sensors.GPU, sensortest.Constant(300)),
+			counter("package-0", sensors.CPU, sensortest.Constant(100)), counter("dram-0", sensors.Memory, sensortest.Constant(10))))
+		job := new(usage)
+		job.memory.Store(-1)
+		tr := start(t, set, tracker.WithScope(tracker.Job), tracker.WithJob(job), tracker.WithDetection(sensors.WithProcRoot(m.root)))
+		time.Sleep(10 * time.Second)
+		r := stop(t, tr)
+		if !slices.Equal(r.Job.Components, []sensors.Component{sensors.CPU}) || !r.Partial ||
+			r.Energy.GPU != nil || r.Energy.Memory != nil || r.Energy.CPU == nil || *r.Energy.CPU != 0 {
+			t.Errorf("components %v, partial %v, energy %+v", r.Job.Components, r.Partial, r.Energy)
+		}
+		near(t, "gpu of the machine", joules(t, device(t, r, "GPU-a").Energy), 3000, 1e-6)
+	})
+}
+
+// Whoever asks gets a sample of now, unless there has just been one.
+func TestSample(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast, counter("package-0", sensors.CPU, sensortest.Constant(100))))
+		tr := start(t, set, tracker.WithInterval(10*time.Second))
+		time.Sleep(2500 * time.Millisecond)
+		near(t, "before", tr.Snapshot().Run.Duration, 0, 1e-9)
+		r, err := tr.Sample(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		near(t, "duration", r.Run.Duration, 2.5, 1e-9)
+		near(t, "energy", joules(t, r.Energy.CPU), 250, 1e-6)
+		time.Sleep(50 * time.Millisecond)
+		if r, err = tr.Sample(t.Context()); err != nil || r.Run.Duration != 2.5 {
+			t.Errorf("50 ms later: a sample at %v, %v; want that of 2.5 s", r.Run.Duration, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		r, _ = tr.Sample(t.Context())
+		near(t, "100 ms later", r.Run.Duration, 2.6, 1e-9)
+		if r.Sampling.Samples != 3 || r.Sampling.Missed != 0 {
+			t.Errorf("%d samples, %d missed", r.Sampling.Samples, r.Sampling.Missed)
+		}
+		time.Sleep(time.Second)
+		final := stop(t, tr)
+		if r, err = tr.Sample(t.Context()); err != nil || r.Run.Duration != final.Run.Duration {
+			t.Errorf("after Stop: %v, %v; want the final report", r.Run.Duration, err)
+		}
+		var none *tracker.Tracker
+		if _, err := none.Sample(t.Context()); !errors.Is(err, tracker.ErrNotStarted) {
+			t.Errorf("of no tracker: %v", err)
+		}
+	})
+}
+
+// A driver that hangs does not hold up whoever asks for longer than a context.
+func TestSampleOfAHungDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := counter("GPU-0", sensors.GPU, sensortest.Constant(300))
+		hung.Hang = []sensortest.Span{{From: time.Second, To: time.Minute}}
+		tr := start(t, sensors.NewSet(sensortest.NewSensor(nil, slow, hung)), tracker.WithInterval(20*time.Second))
+		time.Sleep(2 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		begin := time.Now()
+		if _, err := tr.Sample(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 150*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		stop(t, tr)
+		time.Sleep(time.Minute)
 	})
 }
 

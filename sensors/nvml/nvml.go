@@ -381,7 +381,7 @@ func (g *gpu) chooseFirst(ctx context.Context) code {
 
 func (g *gpu) describe(major, minor int) sensors.Device {
 	d := sensors.Device{
-		ID: g.id, Name: "NVIDIA GPU", Vendor: "nvidia",
+		ID: g.id, Index: g.index, Name: "NVIDIA GPU", Vendor: "nvidia",
 		Component: sensors.GPU, Method: g.source.method, Scope: sensors.ScopeDevice,
 		Source: name, Refresh: refresh,
 	}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+// parentOf is not known.
+func parentOf(int) int { return 0 }

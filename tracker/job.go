@@ -1,0 +1,197 @@
+package tracker
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/host"
+)
+
+// Usage is what a job uses of its machine.
+type Usage struct {
+	// CPU is the CPU time it has used so far, which never decreases.
+	CPU time.Duration
+	// Memory is what it holds for itself alone, in bytes: resident memory that
+	// no other process shares. HasMemory is set where it is known.
+	Memory    uint64
+	HasMemory bool
+}
+
+// JobMeter says what the job uses, so that it can be charged with its share.
+type JobMeter interface {
+	// Read is called from the sampling goroutine, once a sample; it must not
+	// block, and allocates nothing in steady state. After an error the last
+	// values stand.
+	Read() (Usage, error)
+	// Accounting says in a word how the job's processes are counted.
+	Accounting() string
+}
+
+// The values of JobEnergy.Accounting.
+const (
+	// AccountingProcess counts one process and the children it has waited for.
+	AccountingProcess = "process"
+	// AccountingTree counts the processes that have ended when they are
+	// reaped, and those that live by walking their tree.
+	AccountingTree = "process_tree"
+	// AccountingCgroup counts everything that ever ran in the job's own
+	// control group.
+	AccountingCgroup = "cgroup"
+)
+
+// selfJob is the JobMeter of a program that tracks itself: this process.
+type selfJob struct{ memory *host.ProcessMemory }
+
+func newSelfJob() *selfJob {
+	memory, _ := host.OpenSelfMemory()
+	return &selfJob{memory: memory}
+}
+
+func (j *selfJob) Read() (Usage, error) {
+	var u Usage
+	var err error
+	u.CPU, err = host.SelfCPU()
+	if j.memory != nil {
+		held, err := j.memory.Read()
+		u.Memory, u.HasMemory = held, err == nil
+	}
+	return u, err
+}
+
+func (j *selfJob) Accounting() string { return AccountingProcess }
+
+// share is how the job's share of a device is found. It is the method in the
+// report; empty where the share is not known.
+type share string
+
+const (
+	// shareCPUTime: the job's part of the CPU time that the machine was busy.
+	// A job alone on a machine is charged with all of the processors' energy,
+	// what they draw while they wait for it included.
+	shareCPUTime share = "cpu_time_share"
+	// shareMemory: the job's part of the memory in use, likewise.
+	shareMemory share = "resident_memory_share"
+	// shareVisible: GPUs that the job can see are its own, others are not.
+	shareVisible share = "visible_devices"
+)
+
+// rule says how the job is charged for one device.
+type rule struct {
+	share   share
+	visible bool // of a GPU: whether the job can use it
+}
+
+// rules returns the rule of each device. What CUDA_VISIBLE_DEVICES says here is
+// what it says to the job, which inherits the environment. NVIDIA_VISIBLE_DEVICES
+// means nothing outside a container, and inside one the driver shows no others.
+func rules(devices []sensors.Device, clocks clocks, lookup func(string) (string, bool)) []rule {
+	visible, known := visibleGPUs(devices, lookup)
+	all := make([]rule, len(devices))
+	for i, d := range devices {
+		switch {
+		case d.Component == sensors.CPU && clocks.cpu != nil:
+			all[i].share = shareCPUTime
+		case d.Component == sensors.Memory && clocks.memory != nil:
+			all[i].share = shareMemory
+		case d.Component == sensors.GPU && known:
+			all[i] = rule{share: shareVisible, visible: visible[i]}
+		}
+	}
+	return all
+}
+
+// visibleGPUs returns which of the devices CUDA shows to the job, by the rules
+// of the CUDA programming guide: indices, or UUIDs that can be cut short; the
+// list ends at the first entry that means nothing. It is not known for a list
+// of MIG instances, which do not say what GPU they are on, nor for indices where
+// CUDA orders different GPUs by its own idea of their speed.
+func visibleGPUs(devices []sensors.Device, lookup func(string) (string, bool)) (visible map[int]bool, known bool) {
+	visible = map[int]bool{}
+	names := map[string]bool{}
+	for i, d := range devices {
+		if d.Component == sensors.GPU {
+			visible[i] = true
+			names[d.Name] = true
+		}
+	}
+	list, set := lookup("CUDA_VISIBLE_DEVICES")
+	if !set {
+		return visible, true
+	}
+	clear(visible)
+	for entry := range strings.SplitSeq(list, ",") {
+		entry = strings.TrimSpace(entry)
+		if strings.HasPrefix(entry, "MIG-") {
+			return nil, false
+		}
+		var match func(sensors.Device) bool
+		if index, err := strconv.Atoi(entry); err == nil {
+			if order, _ := lookup("CUDA_DEVICE_ORDER"); len(names) > 1 && order != "PCI_BUS_ID" {
+				return nil, false
+			}
+			match = func(d sensors.Device) bool { return d.Index == index }
+		} else if strings.HasPrefix(entry, "GPU-") {
+			match = func(d sensors.Device) bool { return strings.HasPrefix(d.ID, entry) }
+		} else {
+			return visible, true
+		}
+		at := slices.IndexFunc(devices, func(d sensors.Device) bool { return d.Component == sensors.GPU && match(d) })
+		if at < 0 {
+			return visible, true
+		}
+		visible[at] = true
+	}
+	return visible, true
+}
+
+// attributable reports whether the job's share of device i is known.
+func (s *sampler) attributable(i int, now *sample) bool {
+	switch s.rules[i].share {
+	case "":
+		return false
+	case shareCPUTime:
+		return now.usageKnown
+	case shareMemory:
+		return now.usageKnown && now.usage.HasMemory
+	default:
+		return true
+	}
+}
+
+// clocks are what the machine as a whole uses; nil where it cannot be read.
+type clocks struct {
+	cpu    *host.CPUClock
+	memory *host.MemoryUse
+}
+
+func openClocks(roots sensors.Roots) clocks {
+	var c clocks
+	c.cpu, _ = host.OpenCPUClock(roots)
+	c.memory, _ = host.OpenMemoryUse(roots)
+	return c
+}
+
+// read returns what the machine uses. What cannot be read now is 0, and nothing
+// is charged by it.
+func (c clocks) read() (busy time.Duration, inUse uint64) {
+	if c.cpu != nil {
+		times, _ := c.cpu.Read()
+		busy = times.Busy
+	}
+	if c.memory != nil {
+		inUse, _ = c.memory.Read()
+	}
+	return busy, inUse
+}
+
+func (c clocks) close() {
+	if c.cpu != nil {
+		_ = c.cpu.Close()
+	}
+	if c.memory != nil {
+		_ = c.memory.Close()
+	}
+}

@@ -1,0 +1,40 @@
+package tracker
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"strconv"
+
+	"go.opentelemetry.io/contrib/propagators/envcar"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/wattspan/wattspan/sensors/host"
+)
+
+// EnvRunner is the environment variable by which the runner tells the programs it
+// runs that it measures the machine; its value is the runner's process ID.
+const EnvRunner = "WATTSPAN_RUNNER"
+
+// runnerInCharge returns the run ID of the runner that started this program and
+// measures the machine already, empty where there is none. The variable alone is
+// not enough: it can outlive the runner, in a terminal multiplexer that was
+// started under it. A runner that lives is an ancestor of all its processes, as
+// orphans become its children.
+func runnerInCharge() string {
+	pid, err := strconv.Atoi(os.Getenv(EnvRunner))
+	if err != nil || !host.IsAncestor(pid) {
+		return ""
+	}
+	return cmp.Or(os.Getenv(EnvRunID), "unnamed")
+}
+
+// withParentFromEnvironment returns ctx with the span that TRACEPARENT and
+// TRACESTATE name, where it holds none.
+func withParentFromEnvironment(ctx context.Context) context.Context {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, &envcar.Carrier{})
+}
