@@ -62,7 +62,7 @@ func TestExportDelivers(t *testing.T) {
 				to := newCollector(t, protocol, anyPort, accept)
 				env := append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + to.endpoint,
 					"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol, "OTEL_EXPORTER_OTLP_HEADERS=x-token=open%20sesame"}, c.env...)
-				got := start(t, env, c.flags, job(c.exit)...).wait(t)
+				got := start(t, env, c.flags, speaker(c.exit)...).wait(t)
 				got.unaffected(t, c.exit)
 				got.complains(t)
 
@@ -476,13 +476,13 @@ func TestExportUnasked(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			trap := newCollector(t, c.protocol, c.address, accept)
-			got := start(t, nil, nil, job(0)...).wait(t)
+			got := start(t, nil, nil, speaker(0)...).wait(t)
 			got.unaffected(t, 0)
 			got.complains(t)
 			if n := trap.listener.count.Load(); n != 0 {
 				t.Errorf("%d connections that nobody asked for", n)
 			}
-			got = start(t, c.asked, nil, job(0)...).wait(t)
+			got = start(t, c.asked, nil, speaker(0)...).wait(t)
 			got.unaffected(t, 0)
 			got.complains(t)
 			if spans, metrics := len(trap.of("spans")), len(trap.of("metrics")); spans != 1 || metrics != 1 {
@@ -496,14 +496,14 @@ func TestExportUnasked(t *testing.T) {
 		for _, scheme := range []string{"HTTP", "HTTPS", "ALL"} {
 			env = append(env, scheme+"_PROXY="+proxy.endpoint, strings.ToLower(scheme)+"_proxy="+proxy.endpoint)
 		}
-		got := start(t, env, nil, job(0)...).wait(t)
+		got := start(t, env, nil, speaker(0)...).wait(t)
 		got.unaffected(t, 0)
 		got.complains(t)
 		if n := proxy.listener.count.Load(); n != 0 {
 			t.Errorf("%d connections that nobody asked for", n)
 		}
 		env = append(env, "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.invalid:4318")
-		start(t, env, nil, job(0)...).wait(t)
+		start(t, env, nil, speaker(0)...).wait(t)
 		if proxy.listener.count.Load() == 0 {
 			t.Error("the proxy is no trap")
 		}
@@ -565,7 +565,7 @@ func TestExportBySignal(t *testing.T) {
 			for _, variable := range c.env {
 				env = append(env, urls.Replace(variable))
 			}
-			got := start(t, env, nil, job(3)...).wait(t)
+			got := start(t, env, nil, speaker(3)...).wait(t)
 			got.unaffected(t, 3)
 			got.complains(t, c.complaints...)
 			for _, w := range []struct {
@@ -631,7 +631,7 @@ func TestExportUndelivered(t *testing.T) {
 	// All at once: most of them only wait.
 	runs := make([]*running, len(cases))
 	for i, c := range cases {
-		runs[i] = start(t, c.env, nil, job(3)...)
+		runs[i] = start(t, c.env, nil, speaker(3)...)
 	}
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -668,7 +668,7 @@ func TestExportAgain(t *testing.T) {
 				return answer{}
 			})
 			got := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + to.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol},
-				nil, job(0)...).wait(t)
+				nil, speaker(0)...).wait(t)
 			got.complains(t)
 			if spans, metrics := len(to.of("spans")), len(to.of("metrics")); spans != 2 || metrics != 2 {
 				t.Errorf("%d attempts to deliver spans and %d metrics, want 2 each", spans, metrics)
@@ -684,7 +684,7 @@ func TestExportAfterTheReport(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			hangs := silent(t)
 			running := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + hangs.Addr().String(),
-				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol}, nil, job(3)...)
+				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol}, nil, speaker(3)...)
 			select {
 			case <-hangs.accepted:
 			case <-running.ended:
@@ -710,7 +710,7 @@ func TestExportWithoutARun(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			to := newCollector(t, protocol, anyPort, accept)
 			running := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + to.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol},
-				[]string{"--country", "Narnia"}, job(0)...)
+				[]string{"--country", "Narnia"}, speaker(0)...)
 			<-running.ended
 			if got := running.cmd.ProcessState.ExitCode(); got != exitFailure {
 				t.Errorf("exit code %d, want %d", got, exitFailure)
@@ -738,7 +738,7 @@ func TestExportQuietly(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			to := newCollector(t, protocol, anyPort, accept)
 			got := start(t, append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + to.endpoint,
-				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol}, nonsense...), nil, job(3)...).wait(t)
+				"OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol}, nonsense...), nil, speaker(3)...).wait(t)
 			got.unaffected(t, 3)
 			got.complains(t, "^resource attributes: ")
 			if spans, metrics := len(to.of("spans")), len(to.of("metrics")); spans != 1 || metrics != 1 {
@@ -753,16 +753,16 @@ var protocols = []string{protocolGRPC, protocolHTTP}
 // secret is in the arguments and in the environment of the command.
 const secret = "s3cr3t"
 
-// What the command of [job] writes. Neither is text that a runner could touch
+// What the command of [speaker] writes. Neither is text that a runner could touch
 // and leave as it is.
 const (
 	jobStdout = "out\x00\xff no newline"
 	jobStderr = "a word from the command"
 )
 
-// job is a command that ends with an exit code, after long enough for every
+// speaker is a command that ends with an exit code, after long enough for every
 // sensor to be seen.
-func job(exit int) []string {
+func speaker(exit int) []string {
 	return []string{"sh", "-c", `printf 'out\000\377 no newline'; echo 'a word from the command' >&2; sleep 0.05; exit "$1"`,
 		secret, fmt.Sprint(exit)}
 }

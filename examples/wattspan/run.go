@@ -9,19 +9,19 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync/atomic"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/contrib/propagators/envcar"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 
-	"github.com/wattspan/wattspan/sensors/host"
 	"github.com/wattspan/wattspan/tracker"
 )
 
@@ -77,57 +77,69 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	}
 	runID := tracker.RunID()
 	out := newExport(ctx, os.Getenv, runID)
-	child := &childClock{}
-	opts = append(opts, tracker.WithRunID(runID), tracker.WithJobClock(child),
+	j := newJob()
+	defer func() { _ = j.close() }()
+	opts = append(opts, tracker.WithRunID(runID), tracker.WithJob(j), tracker.WithParentFromEnvironment(),
 		tracker.WithTracerProvider(out.tracers()), tracker.WithMeterProvider(out.meters()))
 	t, err := tracker.Start(ctx, opts...)
 	if err != nil {
-		out.shutdown(ctx)
 		return exitFailure, err
 	}
-
-	cmd := exec.Command(path, argv[1:]...)
-	cmd.Args[0] = argv[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, append(forwarded, fromTerminal...)...)
-	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
+	tty := openTerminal()
+	defer tty.close()
+	signals, release := catch()
+	defer release()
+	if err := j.start(path, argv, childEnvironment(os.Environ(), t, runID)); err != nil {
+		// Nothing is exported of a run that never began.
 		_, _ = t.Stop(ctx)
-		out.shutdown(ctx)
 		return exitFailure, startError(argv[0], err)
 	}
-	child.follow(cmd.Process.Pid)
 	ended := make(chan struct{})
-	go pass(signals, cmd.Process, ended)
-	waitErr := cmd.Wait()
+	go tty.pass(signals, j, ended)
+	end, waitErr := j.wait(tty)
 	close(ended)
-	child.end(cmd.ProcessState)
 
-	exit := exitCode(cmd.ProcessState)
-	describeProcess(t, argv[0], cmd.Process.Pid, exit)
+	exit := end.code()
+	describeProcess(t, argv[0], end.pid, exit)
 	stopping, cancel := context.WithTimeout(ctx, stopBudget)
 	report, err := t.Stop(stopping)
 	cancel()
 	report.Run.ExitCode = &exit
-	if err != nil {
-		fmt.Fprintf(stderr, "wattspan: %v\n", err)
-	}
-	var failed *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &failed) {
-		fmt.Fprintf(stderr, "wattspan: waiting for %s: %v\n", argv[0], waitErr)
+	for _, err := range []error{err, waitErr} {
+		if err != nil {
+			fmt.Fprintf(stderr, "wattspan: %v\n", err)
+		}
 	}
 	// The report is kept before anything is sent: a collector that hangs, or
 	// somebody who loses patience with it, must not cost it.
 	if err := writeJSON(set.JSON, report, stdout); err != nil {
 		fmt.Fprintf(stderr, "wattspan: the report was not written: %v\n", err)
 	}
-	writeSummary(stderr, report)
-	signal.Stop(signals) // what is left can be interrupted
+	if !set.Quiet {
+		writeSummary(stderr, report)
+	}
+	release() // what is left can be interrupted
 	for _, problem := range out.shutdown(ctx) {
 		fmt.Fprintf(stderr, "wattspan: %s\n", problem)
 	}
 	return exit, nil
+}
+
+// childEnvironment returns the environment of the command: the runner's own, with
+// the run's span as the parent of its spans, and word of the runner for the
+// library, which then does not account for the machine a second time. Where the
+// run has no span, what a caller put there for the command stays.
+func childEnvironment(own []string, t *tracker.Tracker, runID string) []string {
+	env := own
+	set := func(name, value string) {
+		env = slices.DeleteFunc(env, func(variable string) bool { return strings.HasPrefix(variable, name+"=") })
+		env = append(env, name+"="+value)
+	}
+	set(tracker.EnvRunner, strconv.Itoa(os.Getpid()))
+	set(tracker.EnvRunID, runID)
+	span := trace.ContextWithSpan(context.Background(), t.Span())
+	propagation.TraceContext{}.Inject(span, &envcar.Carrier{SetEnvFunc: set})
+	return env
 }
 
 // startError gives a command that could not be started the exit code of a shell.
@@ -143,28 +155,6 @@ func startError(command string, err error) error {
 	return exitError{fmt.Errorf("%s: %w", command, err), code}
 }
 
-// pass hands signals on to the command.
-func pass(signals <-chan os.Signal, process *os.Process, ended <-chan struct{}) {
-	for {
-		select {
-		case s := <-signals:
-			if slices.Contains(forwarded, s) {
-				_ = process.Signal(s)
-			}
-		case <-ended:
-			return
-		}
-	}
-}
-
-// exitCode returns the exit code as a shell has it.
-func exitCode(state *os.ProcessState) int {
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return state.ExitCode()
-}
-
 // describeProcess puts the process on the run's span, by the conventions for
 // command line programs. Arguments are left out: they hold secrets.
 func describeProcess(t *tracker.Tracker, command string, pid, exit int) {
@@ -178,36 +168,6 @@ func describeProcess(t *tracker.Tracker, command string, pid, exit int) {
 		span.SetAttributes(semconv.ErrorTypeKey.String("exit code " + strconv.Itoa(exit)))
 		span.SetStatus(codes.Error, "exit code "+strconv.Itoa(exit))
 	}
-}
-
-// childClock is the CPU time of the command, which does not exist yet when the
-// tracker starts: nothing until then, what the system shows while it runs, and
-// what it was billed once it has ended.
-type childClock struct {
-	live  atomic.Pointer[host.ProcessCPU]
-	final atomic.Int64 // nanoseconds, plus one: 0 is none
-}
-
-func (c *childClock) follow(pid int) {
-	if clock, err := host.OpenProcessCPU(pid); err == nil {
-		c.live.Store(clock)
-	}
-}
-
-// end takes the time of the command and of the descendants it has waited for.
-func (c *childClock) end(state *os.ProcessState) {
-	c.final.Store(int64(state.UserTime()+state.SystemTime()) + 1)
-}
-
-// Read implements tracker.JobClock.
-func (c *childClock) Read() (time.Duration, error) {
-	if final := c.final.Load(); final > 0 {
-		return time.Duration(final - 1), nil
-	}
-	if live := c.live.Load(); live != nil {
-		return live.Read()
-	}
-	return 0, nil
 }
 
 // writeJSON writes the report to a file, completely or not at all.

@@ -1,0 +1,94 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// caught are the signals that somebody may send to the runner and mean the
+// command. Those that nobody can catch do not reach it, and those that the
+// runner stops for when it writes to the terminal are its own.
+var caught = []os.Signal{
+	syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2,
+	syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT,
+}
+
+// terminal is the controlling terminal of this process, if it has one.
+type terminal struct{ file *os.File }
+
+func openTerminal() terminal {
+	f, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return terminal{}
+	}
+	return terminal{f}
+}
+
+func (t terminal) close() {
+	if t.file != nil {
+		_ = t.file.Close()
+	}
+}
+
+// foreground reports whether this process is in the terminal's foreground group:
+// the command, which was started into the same group, then gets what the
+// keyboard sends by itself.
+func (t terminal) foreground() bool {
+	if t.file == nil {
+		return false
+	}
+	group, err := unix.IoctlGetInt(int(t.file.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// catch makes the signals that mean the command arrive at the runner. One that
+// was ignored when the runner was started stays ignored, by the command too:
+// this is what nohup is about.
+func catch() (signals chan os.Signal, release func()) {
+	signals = make(chan os.Signal, 32)
+	for _, s := range caught {
+		if !signal.Ignored(s) && !ignoredAtStart(s.(syscall.Signal)) {
+			signal.Notify(signals, s)
+		}
+	}
+	return signals, func() { signal.Stop(signals) }
+}
+
+// pass hands the signals on to the command until done is closed, but not those
+// that the terminal has sent to it already. Of an interrupt in the foreground
+// nobody can say whether the keyboard sent it or kill(1), which is why the
+// keyboard has it.
+func (t terminal) pass(signals <-chan os.Signal, j *job, done <-chan struct{}) {
+	for {
+		select {
+		case s := <-signals:
+			switch s {
+			case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGWINCH:
+				if t.foreground() {
+					continue
+				}
+			}
+			j.signal(s.(syscall.Signal))
+		case <-done:
+			return
+		}
+	}
+}
+
+// stopped follows the command when the terminal stops it, so that the shell gets
+// the prompt back; the shell continues both. A command that somebody stops with
+// SIGSTOP is measured on: who continues it does not know of the runner.
+func (t terminal) stopped(s syscall.Signal) {
+	if t.file == nil {
+		return
+	}
+	switch s {
+	case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
+		stopSelf()
+	}
+}
