@@ -41,7 +41,11 @@ type ending struct {
 
 func (e ending) code() int { return e.exit }
 
-func (j *job) wait(terminal) (ending, error) {
+func (ending) interrupted() bool { return false }
+
+func dieOfInterrupt() {}
+
+func (j *job) wait(*terminal) (ending, error) {
 	state, err := j.process.Wait()
 	if err != nil {
 		return ending{}, err

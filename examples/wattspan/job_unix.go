@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -71,7 +72,7 @@ func (j *job) signal(s syscall.Signal) {
 // wait reaps every process of the job that is the runner's to reap, until the
 // command itself has ended and nothing else is to be reaped at once: orphans that
 // live on are counted, but not waited for.
-func (j *job) wait(on terminal) (ending, error) {
+func (j *job) wait(on *terminal) (ending, error) {
 	main := j.pid
 	for {
 		var ws syscall.WaitStatus
@@ -139,6 +140,17 @@ func (j *job) ended() time.Duration {
 // Read implements tracker.JobMeter.
 func (j *job) Read() (tracker.Usage, error) { return j.usage(j.ended) }
 
+// interrupted reports whether an interrupt ended the command. A shell that runs
+// the runner in a loop ends the loop only if it sees that of the runner too.
+func (e ending) interrupted() bool { return e.Signaled() && e.Signal() == syscall.SIGINT }
+
+// dieOfInterrupt ends this process as an interrupt ended the command.
+func dieOfInterrupt() {
+	signal.Reset(syscall.SIGINT)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGINT)
+	time.Sleep(time.Second) // until it arrives
+}
+
 // ending is how the command ended.
 type ending struct {
 	pid int
@@ -152,7 +164,3 @@ func (e ending) code() int {
 	}
 	return e.ExitStatus()
 }
-
-// stopSelf stops this process, as the terminal stopped the command, so that the
-// shell sees that its job has stopped.
-func stopSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }

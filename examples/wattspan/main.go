@@ -25,8 +25,17 @@ import (
 // it could not be started, and 128 and above that a signal ended it.
 const exitFailure = 125
 
+// exitInterrupted stands for an exit code of 130 that an interrupt is the reason
+// of: the program then ends by the same signal, as the command did.
+const exitInterrupted = -2
+
 func main() {
-	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	code := execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	if code == exitInterrupted {
+		dieOfInterrupt()
+		code = 130
+	}
+	os.Exit(code)
 }
 
 // execute runs one command line and returns the exit code.

@@ -122,6 +122,9 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	for _, problem := range out.shutdown(ctx) {
 		fmt.Fprintf(stderr, "wattspan: %s\n", problem)
 	}
+	if end.interrupted() {
+		return exitInterrupted, nil
+	}
 	return exit, nil
 }
 

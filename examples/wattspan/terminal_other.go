@@ -11,11 +11,11 @@ import (
 // command gets what it sends by itself.
 type terminal struct{}
 
-func openTerminal() terminal { return terminal{} }
+func openTerminal() *terminal { return &terminal{} }
 
-func (terminal) close() {}
+func (*terminal) close() {}
 
-func (terminal) foreground() bool { return true }
+func (*terminal) foreground() bool { return true }
 
 // catch keeps an interrupt from ending the runner before the command.
 func catch() (signals chan os.Signal, release func()) {
@@ -24,7 +24,7 @@ func catch() (signals chan os.Signal, release func()) {
 	return signals, func() { signal.Stop(signals) }
 }
 
-func (terminal) pass(signals <-chan os.Signal, _ *job, done <-chan struct{}) {
+func (*terminal) pass(signals <-chan os.Signal, _ *job, done <-chan struct{}) {
 	for {
 		select {
 		case <-signals:

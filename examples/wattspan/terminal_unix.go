@@ -5,7 +5,9 @@ package main
 import (
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,17 +21,20 @@ var caught = []os.Signal{
 }
 
 // terminal is the controlling terminal of this process, if it has one.
-type terminal struct{ file *os.File }
-
-func openTerminal() terminal {
-	f, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return terminal{}
-	}
-	return terminal{f}
+type terminal struct {
+	file    *os.File     // nil where there is none
+	suspend atomic.Int64 // when its keyboard last asked to stop, as UnixNano
 }
 
-func (t terminal) close() {
+func openTerminal() *terminal {
+	f, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &terminal{}
+	}
+	return &terminal{file: f}
+}
+
+func (t *terminal) close() {
 	if t.file != nil {
 		_ = t.file.Close()
 	}
@@ -38,7 +43,7 @@ func (t terminal) close() {
 // foreground reports whether this process is in the terminal's foreground group:
 // the command, which was started into the same group, then gets what the
 // keyboard sends by itself.
-func (t terminal) foreground() bool {
+func (t *terminal) foreground() bool {
 	if t.file == nil {
 		return false
 	}
@@ -63,13 +68,16 @@ func catch() (signals chan os.Signal, release func()) {
 // that the terminal has sent to it already. Of an interrupt in the foreground
 // nobody can say whether the keyboard sent it or kill(1), which is why the
 // keyboard has it.
-func (t terminal) pass(signals <-chan os.Signal, j *job, done <-chan struct{}) {
+func (t *terminal) pass(signals <-chan os.Signal, j *job, done <-chan struct{}) {
 	for {
 		select {
 		case s := <-signals:
 			switch s {
 			case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGWINCH:
 				if t.foreground() {
+					if s == syscall.SIGTSTP {
+						t.suspend.Store(time.Now().UnixNano())
+					}
 					continue
 				}
 			}
@@ -80,15 +88,15 @@ func (t terminal) pass(signals <-chan os.Signal, j *job, done <-chan struct{}) {
 	}
 }
 
-// stopped follows the command when the terminal stops it, so that the shell gets
-// the prompt back; the shell continues both. A command that somebody stops with
-// SIGSTOP is measured on: who continues it does not know of the runner.
-func (t terminal) stopped(s syscall.Signal) {
-	if t.file == nil {
-		return
-	}
-	switch s {
-	case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU:
-		stopSelf()
+// stopped follows the command when the keyboard stops it, so that the shell gets
+// the prompt back; the shell continues both. Some programs tidy up first and then
+// stop themselves with SIGSTOP. A command that somebody else stops so is measured
+// on: who continues it does not know of the runner. For reading or writing in the
+// background the kernel stops the whole group, the runner with it.
+func (t *terminal) stopped(s syscall.Signal) {
+	const tidying = 5 * time.Second
+	asked := time.Since(time.Unix(0, t.suspend.Load())) < tidying
+	if t.file != nil && (s == syscall.SIGTSTP || s == syscall.SIGSTOP && asked) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 }
