@@ -423,6 +423,14 @@ func (s *subset) Read(dst []Reading) {
 	}
 }
 
+// Processes implements ProcessLister, as far as the sensor does.
+func (s *subset) Processes(i int) ([]int, error) {
+	if lister, ok := s.Sensor.(ProcessLister); ok {
+		return lister.Processes(s.index[i])
+	}
+	return nil, fmt.Errorf("%s: processes: %w", s.devices[i].Source, ErrUnsupported)
+}
+
 func pick(devices []Device, index []int) []Device {
 	picked := make([]Device, len(index))
 	for i, j := range index {

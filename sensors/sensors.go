@@ -187,6 +187,17 @@ type Sensor interface {
 	Close() error
 }
 
+// ProcessLister is a Sensor that can say which processes use its devices. The
+// question costs a driver milliseconds under its lock: it is asked every now and
+// then, and never at a tick.
+type ProcessLister interface {
+	Sensor
+	// Processes returns the processes that use device i of Devices at this
+	// moment, by their numbers in the initial PID namespace. It is called from
+	// the goroutine that reads.
+	Processes(i int) ([]int, error)
+}
+
 // Timing says how a sensor wants to be read.
 type Timing struct {
 	// MaxInterval is the longest time two reads may be apart before the

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,10 @@ type Usage struct {
 	HasMemory bool
 }
 
-// JobMeter says what the job uses, so that it can be charged with its share.
+// JobMeter says what the job uses, so that it can be charged with its share. One
+// that has a method Owns(pid int) bool, which says whether a process is the job's
+// and can be called from any goroutine, is charged for the GPUs that its processes
+// are on; any other for those that it can see.
 type JobMeter interface {
 	// Read is called from the sampling goroutine, once a sample; it must not
 	// block, and allocates nothing in steady state. After an error the last
@@ -61,6 +65,9 @@ func (j *selfJob) Read() (Usage, error) {
 	return u, err
 }
 
+// Owns reports whether a process is the job's.
+func (j *selfJob) Owns(pid int) bool { return pid == os.Getpid() }
+
 func (j *selfJob) Accounting() string { return AccountingProcess }
 
 // share is how the job's share of a device is found. It is the method in the
@@ -74,7 +81,10 @@ const (
 	shareCPUTime share = "cpu_time_share"
 	// shareMemory: the job's part of the memory in use, likewise.
 	shareMemory share = "resident_memory_share"
-	// shareVisible: GPUs that the job can see are its own, others are not.
+	// shareUsed: a GPU is the job's from when one of its processes is on it.
+	shareUsed share = "used_devices"
+	// shareVisible: GPUs that the job can see are its own, others are not. It
+	// stands in where nobody says whose processes are on a GPU.
 	shareVisible share = "visible_devices"
 )
 
@@ -147,9 +157,17 @@ func visibleGPUs(devices []sensors.Device, lookup func(string) (string, bool)) (
 	return visible, true
 }
 
+// shareOf returns how the job's share of device i is found in a sample.
+func (s *sampler) shareOf(i int, now *sample) share {
+	if s.rules[i].share == shareVisible && now.devices[i].use.known {
+		return shareUsed
+	}
+	return s.rules[i].share
+}
+
 // attributable reports whether the job's share of device i is known.
 func (s *sampler) attributable(i int, now *sample) bool {
-	switch s.rules[i].share {
+	switch s.shareOf(i, now) {
 	case "":
 		return false
 	case shareCPUTime:

@@ -393,7 +393,7 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 		for i, d := range devices {
 			if d.Component == c && d.Energy != nil && t.sampler.attributable(i, now) {
 				sum += now.devices[i].job
-				method = t.sampler.rules[i].share
+				method = t.sampler.shareOf(i, now)
 			}
 		}
 		if method == "" {

@@ -52,6 +52,7 @@ type deviceState struct {
 	sensors.Reading
 	// job is the part of Energy that falls to the job.
 	job sensors.Microjoules
+	use use // whether the job uses it, of a GPU
 }
 
 // seen reports whether the device has been observed for long enough to have a
@@ -87,6 +88,7 @@ type sampler struct {
 	inline   []*source
 	readers  []*reader
 	scratch  []sensors.Reading
+	uses     []use
 	patience *time.Timer
 
 	job     JobMeter
@@ -121,7 +123,7 @@ func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
 		suspendedSinceBoot: host.Suspended,
 	}
 	s.patience.Stop()
-	s.scratch = make([]sensors.Reading, len(s.devices))
+	s.scratch, s.uses = make([]sensors.Reading, len(s.devices)), make([]use, len(s.devices))
 	from := 0
 	for _, sensor := range set.Sensors() {
 		src := source{sensor: sensor, from: from, to: from + len(sensor.Devices())}
@@ -143,6 +145,7 @@ func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
 // start takes the first sample and starts the sampling goroutine.
 func (s *sampler) start() {
 	for _, r := range s.readers {
+		r.looker = newLooker(r.sensor, s.job)
 		go r.run()
 	}
 	s.suspendedBase, _ = s.suspendedSinceBoot()
@@ -259,14 +262,14 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 	if len(s.readers) > 0 {
 		s.patience.Reset(deadline)
 		for _, r := range s.readers {
-			if !r.collect(s.scratch[r.from:r.to:r.to], s.patience.C) {
+			if !r.collect(s.scratch[r.from:r.to:r.to], s.uses[r.from:r.to:r.to], s.patience.C) {
 				s.patience.Reset(0) // patience is for all of them together
 			}
 		}
 		s.patience.Stop()
 	}
 	for i, r := range s.scratch {
-		next.devices[i].Reading = r
+		next.devices[i].Reading, next.devices[i].use = r, s.uses[i]
 		if r.Err != nil {
 			next.counts.errors++
 		}
@@ -316,13 +319,20 @@ func (s *sampler) settle(last, next *sample) {
 		delta := now.Energy - was.Energy
 		now.job = was.job
 		// Rounded down: the remainder stays with the machine.
-		switch r := s.rules[i]; r.share {
+		switch s.shareOf(i, next) {
 		case shareCPUTime:
 			now.job += min(sensors.Microjoules(float64(delta)*cpu), delta)
 		case shareMemory:
 			now.job += min(sensors.Microjoules(float64(delta)*memory), delta)
+		case shareUsed:
+			switch {
+			case was.use.used:
+				now.job += delta
+			case now.use.used:
+				now.job += now.Energy - max(min(now.use.before, now.Energy), was.job)
+			}
 		case shareVisible:
-			if r.visible {
+			if s.rules[i].visible {
 				now.job += delta
 			}
 		}

@@ -59,8 +59,11 @@ type reader struct {
 	answered atomic.Uint64 // the latest request whose read is complete
 	pending  atomic.Uint64 // the latest request made
 
+	looker *looker // nil where nobody can tell who uses the devices
+
 	mu     sync.Mutex // between this reader and the sampler, never across a read
 	latest []sensors.Reading
+	uses   []use
 }
 
 func newReader(s source, interval time.Duration, owned bool) *reader {
@@ -68,7 +71,7 @@ func newReader(s source, interval time.Duration, owned bool) *reader {
 		source: s, interval: interval, pace: paceOf(s.sensor, interval), owned: owned,
 		ask: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
-		latest: make([]sensors.Reading, s.to-s.from),
+		latest: make([]sensors.Reading, s.to-s.from), uses: make([]use, s.to-s.from),
 	}
 }
 
@@ -93,15 +96,39 @@ func (r *reader) run() {
 		request := r.pending.Load()
 		r.read(scratch)
 		r.keepPace(paced)
-		r.mu.Lock()
-		copy(r.latest, scratch)
-		r.mu.Unlock()
+		r.publish(scratch)
 		r.answered.Store(request)
 		select {
 		case r.news <- struct{}{}:
 		default:
 		}
+		// After the answer: nobody waits for this.
+		r.look(scratch)
 	}
+}
+
+// publish shows the readings and what is known of the uses to the sampler.
+func (r *reader) publish(readings []sensors.Reading) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	copy(r.latest, readings)
+	if r.looker != nil {
+		copy(r.uses, r.looker.uses)
+	}
+}
+
+// look looks who uses the devices. It survives a panic of the sensor, as read
+// does.
+func (r *reader) look(readings []sensors.Reading) {
+	if r.looker == nil || r.failed != nil {
+		return
+	}
+	defer func() {
+		if recover() != nil {
+			r.looker = nil
+		}
+	}()
+	r.looker.look(time.Now(), readings)
 }
 
 // keepPace asks how the sensor wants to be read from now on: a GPU whose counter
@@ -148,9 +175,9 @@ func (r *reader) request() {
 }
 
 // collect waits for the answer to the last request until patience ends, and
-// copies the latest readings either way. After the deadline the devices say
+// copies the latest readings and uses either way. After the deadline the devices say
 // that they are late; their counters bring what was missed in a later window.
-func (r *reader) collect(dst []sensors.Reading, patience <-chan time.Time) (inTime bool) {
+func (r *reader) collect(dst []sensors.Reading, uses []use, patience <-chan time.Time) (inTime bool) {
 	for r.answered.Load() < r.asked {
 		select {
 		case <-r.news:
@@ -162,6 +189,7 @@ func (r *reader) collect(dst []sensors.Reading, patience <-chan time.Time) (inTi
 	inTime = r.answered.Load() >= r.asked
 	r.mu.Lock()
 	copy(dst, r.latest)
+	copy(uses, r.uses)
 	r.mu.Unlock()
 	if !inTime {
 		for i := range dst {

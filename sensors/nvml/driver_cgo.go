@@ -23,8 +23,8 @@ var _ driver = (*library)(nil)
 // itself calls by a versioned name, such as nvmlDeviceGetCount_v2, fall back on
 // the name without version.
 type symbols struct {
-	byUUID, uuid, name, capability, mig, persistence bool
-	enforcedLimit, limitRange, energy, power, fields bool
+	byUUID, uuid, name, capability, mig, persistence            bool
+	enforcedLimit, limitRange, energy, power, fields, processes bool
 }
 
 // Init implements driver.
@@ -46,6 +46,9 @@ func (l *library) Init() code {
 		energy:        has("nvmlDeviceGetTotalEnergyConsumption"),
 		power:         has("nvmlDeviceGetPowerUsage"),
 		fields:        has("nvmlDeviceGetFieldValues"),
+		// go-nvml calls the newest there is.
+		processes: has("nvmlDeviceGetComputeRunningProcesses_v3") ||
+			has("nvmlDeviceGetComputeRunningProcesses_v2") || has("nvmlDeviceGetComputeRunningProcesses"),
 	}
 	return success
 }
@@ -168,6 +171,19 @@ func (h *handle) Power() (uint32, code) {
 	}
 	power, ret := h.device.GetPowerUsage()
 	return power, code(ret)
+}
+
+// Processes implements device. It allocates.
+func (h *handle) Processes() ([]int, code) {
+	if !h.has.processes {
+		return nil, functionNotFound
+	}
+	running, ret := h.device.GetComputeRunningProcesses()
+	pids := make([]int, len(running))
+	for i, p := range running {
+		pids[i] = int(p.Pid)
+	}
+	return pids, code(ret)
 }
 
 // Fields implements device.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +202,9 @@ func TestOldDriver(t *testing.T) {
 	if d := r.sensor.Devices()[0]; d.Method != sensors.MethodPowerAverage || d.Name == "" || d.ID == "" {
 		t.Errorf("%+v", d)
 	}
+	if pids, err := r.sensor.(sensors.ProcessLister).Processes(0); !errors.Is(err, sensors.ErrUnsupported) {
+		t.Errorf("processes %v, %v", pids, err)
+	}
 	for range 10 {
 		r.after(t, time.Second)
 	}
@@ -331,6 +335,9 @@ func TestFullScript(t *testing.T) {
 		}
 		if got := r.after(t, 10*time.Second)[0]; got.Energy != 3300e6 || got.Power != 330 {
 			t.Errorf("%+v", got)
+		}
+		if pids, err := r.sensor.(sensors.ProcessLister).Processes(0); err != nil || !slices.Equal(pids, []int{1234}) {
+			t.Errorf("processes %v, %v", pids, err)
 		}
 		h := r.sensor.(*sensor).gpus[0].device.(*handle).device
 		if p, ret := h.GetComputeRunningProcesses(); ret != nvml.SUCCESS || len(p) != 1 || p[0].Pid != 1234 || p[0].UsedGpuMemory != 1<<30 {

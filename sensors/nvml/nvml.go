@@ -71,6 +71,8 @@ type device interface {
 	Limit() (uint32, code)
 	Energy() (uint64, code)
 	Power() (uint32, code)
+	// Processes returns the processes that compute on the GPU.
+	Processes() ([]int, code)
 	// Fields fills in the values of the fields whose ID and scope are set, in
 	// one call. It keeps no reference to them.
 	Fields(values []field) code
@@ -155,7 +157,7 @@ type sensor struct {
 	closed  bool
 }
 
-var _ sensors.Sensor = (*sensor)(nil)
+var _ sensors.ProcessLister = (*sensor)(nil)
 
 // open initialises NVML and probes every GPU.
 func open(ctx context.Context, d driver, roots sensors.Roots, now func() time.Time) (sensors.Sensor, []sensors.Omission) {
@@ -206,6 +208,19 @@ func (s *sensor) Read(dst []sensors.Reading) {
 	for i, g := range s.gpus {
 		dst[i] = g.read()
 	}
+}
+
+// Processes implements sensors.ProcessLister: those that compute on the GPU.
+func (s *sensor) Processes(i int) ([]int, error) {
+	g := s.gpus[i]
+	if g.dead || !g.wait.IsZero() {
+		return nil, fmt.Errorf("%s: processes: %w", name, sensors.ErrTransient)
+	}
+	pids, ret := g.device.Processes()
+	if ret != success {
+		return nil, fmt.Errorf("%s: processes: %w: %s", name, ret.reason(), ret)
+	}
+	return pids, nil
 }
 
 // Timing implements sensors.Sensor. It changes when a GPU's method does.

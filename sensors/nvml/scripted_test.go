@@ -173,6 +173,14 @@ func (h *scriptedGPU) Power() (uint32, code) {
 	return h.milliwatts(h.gpu.Major > 8 || h.gpu.Major == 8 && h.gpu.Minor > 0), h.enter("nvmlDeviceGetPowerUsage", "power")
 }
 
+func (h *scriptedGPU) Processes() ([]int, code) {
+	var pids []int
+	for _, p := range h.gpu.Processes {
+		pids = append(pids, p.PID)
+	}
+	return pids, h.enter("nvmlDeviceGetComputeRunningProcesses")
+}
+
 func (h *scriptedGPU) milliwatts(averaged bool) uint32 {
 	s := h.gpu.Script
 	if !averaged {
