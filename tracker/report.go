@@ -439,8 +439,7 @@ func methodsOf(devices []Device, c sensors.Component) []string {
 	return methods
 }
 
-// join joins distinct words, sorted.
+// join joins distinct words, sorted. It leaves the words themselves as they are.
 func join(words []string) string {
-	slices.Sort(words)
-	return strings.Join(slices.Compact(words), ",")
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(words))), ",")
 }

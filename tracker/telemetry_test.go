@@ -401,3 +401,21 @@ func TestParentFromEnvironment(t *testing.T) {
 		})
 	}
 }
+
+// Equal devices are measured in one way, which is named once.
+func TestRunSpanOfEqualDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spans := tracetest.NewSpanRecorder()
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast, counter("package-0", sensors.CPU, sensortest.Constant(100)),
+			counter("package-1", sensors.CPU, sensortest.Constant(100)), counter("package-2", sensors.CPU, sensortest.Constant(100))))
+		tr := start(t, set, tracker.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))))
+		time.Sleep(time.Second)
+		stop(t, tr)
+		got := attribute.NewSet(spans.Ended()[0].Attributes()...)
+		for _, key := range []attribute.Key{"wattspan.energy.method", "wattspan.energy.method.cpu"} {
+			if v, _ := got.Value(key); v.AsString() != "counter" {
+				t.Errorf("%s is %q, want counter", key, v.AsString())
+			}
+		}
+	})
+}

@@ -181,6 +181,9 @@ func newMetricExporter(ctx context.Context, to destination) (sdkmetric.Exporter,
 func (e *export) resource(ctx context.Context, runID string) *resource.Resource {
 	res, err := resource.New(ctx,
 		resource.WithSchemaURL(semconv.SchemaURL),
+		// An instance of its own keeps one run's series apart from the next's;
+		// the name that follows wins.
+		resource.WithService(),
 		resource.WithAttributes(semconv.ServiceName("wattspan"), attribute.String("wattspan.run.id", runID)),
 		resource.WithTelemetrySDK(), resource.WithHost(), resource.WithOSType(), resource.WithFromEnv(),
 	)

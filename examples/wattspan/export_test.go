@@ -145,7 +145,7 @@ func checkSpan(t *testing.T, d delivery, r tracker.Report, resource map[string]s
 		want["wattspan.emissions.operational_g"] = float64(r.Emissions.Operational)
 	}
 	var methods []string
-	for component, energy := range components(r) {
+	for component, energy := range energiesOf(r) {
 		if energy == nil {
 			continue
 		}
@@ -167,9 +167,9 @@ func checkSpan(t *testing.T, d delivery, r tracker.Report, resource map[string]s
 	}
 }
 
-// components returns the energies of the report's components, nil where there
+// energiesOf returns the energies of the report's components, nil where there
 // is no figure.
-func components(r tracker.Report) map[string]*float64 {
+func energiesOf(r tracker.Report) map[string]*float64 {
 	return map[string]*float64{
 		"gpu": (*float64)(r.Energy.GPU), "cpu": (*float64)(r.Energy.CPU), "memory": (*float64)(r.Energy.Memory),
 	}
@@ -290,7 +290,7 @@ func checkMetrics(t *testing.T, d delivery, r tracker.Report, resource map[strin
 		parts[p.attributes["wattspan.component"]] += p.value
 	}
 	want := map[any]float64{"overhead": float64(*r.Energy.Facility - *r.Energy.Device)}
-	for component, energy := range components(r) {
+	for component, energy := range energiesOf(r) {
 		if energy != nil {
 			want[component] = *energy
 		}
@@ -381,7 +381,7 @@ func checkResource(t *testing.T, r *resourcepb.Resource, schema string, want map
 			t.Errorf("resource attribute %s is %v, want %q", key, got[key], value)
 		}
 	}
-	for _, key := range []string{"host.name", "os.type", "telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"} {
+	for _, key := range []string{"service.instance.id", "host.name", "os.type", "telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"} {
 		if got[key] == nil {
 			t.Errorf("no resource attribute %s", key)
 		}
