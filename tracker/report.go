@@ -314,11 +314,17 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 // systematic band, and the staleness of the readings at both ends, each
 // uniformly distributed over a refresh period (an RMS of √(2/12) of a period).
 func relativeError(d sensors.Device, observed time.Duration) float64 {
+	band := d.ErrorBand
+	if !(band >= 0 && band <= 1) {
+		// A sensor that says nothing sensible may be wrong by anything; an
+		// interval without end could not be written as JSON.
+		band = 1
+	}
 	if observed <= 0 {
-		return d.ErrorBand
+		return band
 	}
 	ends := d.Refresh.Seconds() / observed.Seconds() * math.Sqrt(2./12)
-	return math.Hypot(d.ErrorBand, ends)
+	return math.Hypot(band, ends)
 }
 
 func interval(v sensors.Joules, rel float64) *Interval {

@@ -666,6 +666,26 @@ func TestSampleOfAHungDriver(t *testing.T) {
 	})
 }
 
+// What a sensor says of its error can be nonsense; the report is written all the
+// same.
+func TestNonsensicalErrorBand(t *testing.T) {
+	for _, band := range []float64{math.NaN(), math.Inf(1), 1e200, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			script := counter("package-0", sensors.CPU, sensortest.Constant(100))
+			script.Device.ErrorBand = band
+			tr := start(t, sensors.NewSet(sensortest.NewSensor(nil, fast, script)))
+			time.Sleep(10 * time.Second)
+			r := stop(t, tr)
+			if _, err := json.Marshal(r); err != nil {
+				t.Errorf("%v: %v", band, err)
+			}
+			if b := r.Bounds.Device; !(b.Low > 0 && b.Low < 500 && b.High > 2000) {
+				t.Errorf("%v: %v to %v around 1 kJ", band, b.Low, b.High)
+			}
+		})
+	}
+}
+
 func ticks(d time.Duration) string {
 	return string(appendInt(nil, int64(d/(10*time.Millisecond))))
 }

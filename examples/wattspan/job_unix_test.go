@@ -326,14 +326,14 @@ func shell(t *testing.T) *conversation {
 // it would without the runner.
 func TestJobControl(t *testing.T) {
 	c := shell(t)
-	c.say(t, listenVariable+`=1 "$WATTSPAN" run -- "$LISTENER"`+"\n")
+	c.say(t, listenVariable+`=1 "$WATTSPAN" run --quiet -- "$LISTENER"`+"\n")
 	c.expect(t, "listening")
 	// The listener catches SIGTSTP: it goes on, and the runner with it.
 	c.say(t, "\x1a")
 	c.expect(t, "got stopped")
 	c.settled(t)
 	c.say(t, "0\n")
-	c.say(t, `"$WATTSPAN" run -- sh -c 'echo begun; read line; echo then $line; exec sleep 60'`+"\n")
+	c.say(t, `"$WATTSPAN" run --quiet -- sh -c 'echo begun; read line; echo then $line; exec sleep 60'`+"\n")
 	c.expect(t, "begun")
 	c.say(t, "\x1a")
 	c.expect(t, "Stopped")
@@ -344,8 +344,8 @@ func TestJobControl(t *testing.T) {
 	c.say(t, "again\n")
 	c.expect(t, "then again")
 	c.say(t, "\x03")
-	c.say(t, "echo code $?\n")
-	if got := c.expect(t, "code"); !strings.HasSuffix(got, "code 130") {
+	c.say(t, "echo status $?\n")
+	if got := c.expect(t, "status"); got != "status 130" {
 		t.Errorf("after Ctrl-C: %q", got)
 	}
 	c.say(t, "exit 6\n")
@@ -358,7 +358,7 @@ func TestJobControl(t *testing.T) {
 // sees it.
 func TestBackground(t *testing.T) {
 	c := shell(t)
-	c.say(t, `"$WATTSPAN" run -- sh -c 'read line; exit 8' &`+"\n")
+	c.say(t, `"$WATTSPAN" run --quiet -- sh -c 'read line; exit 8' &`+"\n")
 	for {
 		c.say(t, "jobs; echo asked\n")
 		if c.expect(t, "asked"); strings.Contains(strings.Join(c.seen, "\n"), "Stopped") {
@@ -369,8 +369,8 @@ func TestBackground(t *testing.T) {
 	c.say(t, "fg\n")
 	c.expect(t, "WATTSPAN")
 	c.say(t, "line\n")
-	c.say(t, "echo code $?\n")
-	if got := c.expect(t, "code"); !strings.HasSuffix(got, "code 8") {
+	c.say(t, "echo status $?\n")
+	if got := c.expect(t, "status"); got != "status 8" {
 		t.Errorf("%q", got)
 	}
 	c.say(t, "exit\n")
@@ -380,7 +380,7 @@ func TestBackground(t *testing.T) {
 // A shell under the runner has its own job control.
 func TestInteractiveShell(t *testing.T) {
 	c := shell(t)
-	c.say(t, `"$WATTSPAN" run -- bash --norc --noprofile -i`+"\n")
+	c.say(t, `"$WATTSPAN" run --quiet -- bash --norc --noprofile -i`+"\n")
 	c.say(t, "echo inner $((6*7))\n")
 	c.expect(t, "inner 42")
 	c.say(t, "sleep 60\n")

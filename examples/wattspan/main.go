@@ -44,16 +44,21 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "wattspan",
 		Short:         "Measure the energy and emissions of a job",
+		Long:          rootLong,
+		Example:       rootExample,
 		Version:       tracker.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("wattspan {{.Version}}\n")
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetArgs(args)
 	root.AddCommand(newRunCommand(stdout, stderr, &code))
+	root.AddCommand(newDoctorCommand(stdout, &code))
+	root.AddCommand(newConfigCommand(stdout))
+	root.AddCommand(helpTopics()...)
+	root.SetUsageFunc(usage)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(stderr, "wattspan: %v\n", err)
 		var exit exitError

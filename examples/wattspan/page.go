@@ -46,25 +46,34 @@ type page struct {
 // colours terminals only. Lines are wrapped on a terminal, and where COLUMNS
 // says at which width: a log or a pipe gets whole lines.
 func newPage(w io.Writer, color string, getenv func(string) string) *page {
-	p := &page{w: w}
-	terminal := false
-	if f, ok := w.(*os.File); ok {
-		terminal = term.IsTerminal(int(f.Fd()))
-		if terminal {
-			p.width = usual
-			if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
-				p.width = min(columns, longest)
-			}
-		}
-	}
-	if columns, err := strconv.Atoi(getenv("COLUMNS")); err == nil && columns > 0 {
-		p.width = columns
-	}
-	if p.width != 0 {
-		p.width = max(p.width, least)
-	}
+	terminal := isTerminal(w)
+	p := &page{w: w, width: widthOf(terminal, func() (int, error) {
+		columns, _, err := term.GetSize(int(w.(*os.File).Fd()))
+		return columns, err
+	}, getenv("COLUMNS"))}
 	p.styled = wantsColors(color, terminal, getenv)
 	return p
+}
+
+// widthOf returns the columns at which lines are wrapped, 0 for never.
+func widthOf(terminal bool, size func() (int, error), stated string) int {
+	if columns, err := strconv.Atoi(stated); err == nil && columns > 0 {
+		return max(columns, least)
+	}
+	if !terminal {
+		return 0
+	}
+	columns, err := size()
+	if err != nil || columns <= 0 {
+		return usual
+	}
+	return min(max(columns, least), longest)
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // wantsColors decides as https://no-color.org and https://bixense.com/clicolors
@@ -260,6 +269,7 @@ func joins(before, word string) bool {
 		return false
 	}
 	last := before[len(before)-1]
+	word, _, _ = strings.Cut(word, "\u00A0")
 	if last >= '0' && last <= '9' {
 		return unit.MatchString(strings.TrimRight(word, string(markEnd)))
 	}

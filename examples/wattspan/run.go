@@ -30,22 +30,11 @@ const stopBudget = 5 * time.Second
 
 func newRunCommand(stdout, stderr io.Writer, code *int) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run [flags] -- COMMAND [ARG...]",
-		Short: "Run a command and report its energy and emissions",
-		Long: `Runs a command and reports, on standard error, the energy that the machine drew
-meanwhile and the emissions of that energy. The command's standard streams and
-its exit code are its own.
-
-The result is exported by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT (or one of the
-other OTEL_* variables that name an endpoint or exporter) is set. Otherwise
-nothing is sent anywhere.
-
-Exit codes: the command's own; 125 if wattspan failed, 126 if the command could
-not be executed, 127 if it was not found, 128+n if signal n ended it.`,
-		Example: `  wattspan run -- python train.py
-  wattspan run --country FR --pue 1.2 --json report.json -- ./train --epochs 3
-  wattspan run --region aws/eu-west-3 -- make -j8`,
-		Args: cobra.ArbitraryArgs,
+		Use:     "run [flags] -- COMMAND [ARG...]",
+		Short:   "Run a command and report its energy and emissions",
+		Long:    runLong,
+		Example: runExample,
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			set, err := loadSettings(cmd.Flags())
 			if err != nil {
@@ -61,7 +50,7 @@ not be executed, 127 if it was not found, 128+n if signal n ended it.`,
 	}
 	cmd.Flags().SetInterspersed(false) // what follows the command is the command's
 	cmd.Flags().SortFlags = false
-	addFlags(cmd.Flags())
+	addOptions(cmd)
 	return cmd
 }
 
@@ -94,10 +83,12 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 		_, _ = t.Stop(ctx)
 		return exitFailure, startError(argv[0], err)
 	}
+	stopProgress := startProgress(stderr, set.Progress, t, func() bool { return !isTerminal(stderr) || !tty.background() })
 	ended := make(chan struct{})
 	go tty.pass(signals, j, ended)
 	end, waitErr := j.wait(tty)
 	close(ended)
+	stopProgress()
 
 	exit := end.code()
 	describeProcess(t, argv[0], end.pid, exit)
@@ -116,7 +107,9 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 		fmt.Fprintf(stderr, "wattspan: the report was not written: %v\n", err)
 	}
 	if !set.Quiet {
-		writeSummary(stderr, report)
+		p := newPage(stderr, set.Color, os.Getenv)
+		printSummary(p, report, set.Verbose)
+		_ = p.flush()
 	}
 	release() // what is left can be interrupted
 	for _, problem := range out.shutdown(ctx) {

@@ -15,7 +15,7 @@ func openTerminal() *terminal { return &terminal{} }
 
 func (*terminal) close() {}
 
-func (*terminal) foreground() bool { return true }
+func (*terminal) background() bool { return false }
 
 // catch keeps an interrupt from ending the runner before the command.
 func catch() (signals chan os.Signal, release func()) {

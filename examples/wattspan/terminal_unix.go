@@ -51,6 +51,10 @@ func (t *terminal) foreground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
+// background reports whether the terminal belongs to another group now: to a
+// shell under the runner, for example.
+func (t *terminal) background() bool { return t.file != nil && !t.foreground() }
+
 // catch makes the signals that mean the command arrive at the runner. One that
 // was ignored when the runner was started stays ignored, by the command too:
 // this is what nohup is about.

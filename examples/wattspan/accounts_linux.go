@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wattspan/wattspan/sensors/host"
+	"github.com/wattspan/wattspan/tracker"
+)
+
+// walkShare is the part of the time that walking the tree of processes may take.
+const walkShare = 0.005
+
+// accounts says what the job has used. A control group of the job's own counts
+// everything that ever ran in it. Where none is permitted, the CPU time is that
+// of the processes which have been reaped, exactly, and that of those which live,
+// found by walking their tree. The memory is always that of the tree.
+type accounts struct {
+	mu       sync.Mutex // between the sampling goroutine and the start and end
+	group    *cgroup    // nil where none is permitted
+	clock    *host.CgroupCPU
+	why      error      // there is no group
+	tree     *host.Tree // nil where /proc does not show one
+	last     tracker.Usage
+	nextWalk time.Time
+	finished bool
+}
+
+// open prepares the accounts before the command starts. None of it is worth not
+// running the command for.
+func (a *accounts) open() {
+	// Orphans become children of this process, which can then count them.
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	a.tree, _ = host.OpenTree(os.Getpid())
+	if a.group, a.why = newCgroup(); a.why != nil {
+		return
+	}
+	if a.clock, a.why = a.group.clock(); a.why != nil {
+		_ = a.group.close()
+		a.group = nil
+	}
+}
+
+// birth lets a process be born into the job.
+func (a *accounts) birth(fork func(*syscall.SysProcAttr) error) error {
+	if a.group == nil {
+		return fork(&syscall.SysProcAttr{})
+	}
+	born := false
+	err := a.group.start(func(sys *syscall.SysProcAttr) error {
+		err := fork(sys)
+		born = err == nil
+		return err
+	})
+	if err == nil || born {
+		return nil
+	}
+	// Whatever failed, the command is tried once more without the group: the
+	// job is worth more than its accounts.
+	a.mu.Lock()
+	_ = a.clock.Close()
+	_ = a.group.close()
+	a.group, a.clock, a.why = nil, nil, err
+	a.mu.Unlock()
+	return fork(&syscall.SysProcAttr{})
+}
+
+// usage returns what the job has used and holds. ended is the CPU time of what
+// has been reaped. It is read before the tree is walked: a process that is reaped
+// in between is then missed once, and never counted twice.
+func (a *accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.last
+	before := ended()
+	walked := false
+	// The last walk is not skipped: what lives then has no later chance.
+	if begin := time.Now(); a.tree != nil && (a.finished || begin.After(a.nextWalk)) {
+		live, err := a.tree.Read()
+		took := time.Since(begin)
+		a.nextWalk = begin.Add(time.Duration(float64(took) / walkShare))
+		if walked = err == nil; walked {
+			now.Memory, now.HasMemory = live.Memory, true
+			now.CPU = before + live.CPU
+		}
+	}
+	switch {
+	case a.clock != nil:
+		used, err := a.clock.Read()
+		if err != nil {
+			return a.last, err
+		}
+		now.CPU = used
+	case !walked:
+		// What has been reaped since may be in the last walk already.
+		now.CPU = max(a.last.CPU, before)
+	}
+	now.CPU = max(now.CPU, a.last.CPU)
+	a.last = now
+	return now, nil
+}
+
+// Owns reports whether a process is the job's, as of the last walk.
+func (a *accounts) Owns(pid int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.tree != nil && slices.Contains(a.tree.PIDs(), pid)
+}
+
+// finish says that the command has ended.
+func (a *accounts) finish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.finished = true
+}
+
+// Accounting implements tracker.JobMeter.
+func (a *accounts) Accounting() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.clock != nil:
+		return tracker.AccountingCgroup
+	case a.tree != nil:
+		return tracker.AccountingTree
+	}
+	return tracker.AccountingProcess
+}
+
+// close leaves the system as it was found. What the job has left running goes
+// back to where it came from.
+func (a *accounts) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	if a.clock != nil {
+		errs = append(errs, a.clock.Close())
+	}
+	if a.group != nil {
+		errs = append(errs, a.group.close())
+	}
+	if a.tree != nil {
+		errs = append(errs, a.tree.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func withPidfd(sys *syscall.SysProcAttr, fd *int) { sys.PidFD = fd }
+
+func sendByPidfd(fd int, s syscall.Signal) error { return unix.PidfdSendSignal(fd, s, nil, 0) }
