@@ -820,13 +820,15 @@ func startAs(t *testing.T, as *syscall.SysProcAttr, env, flags []string, command
 }
 
 // cleanEnvironment is this process's environment, without what the runner, the
-// exporters or their transports read in it.
+// exporters or their transports read in it, the files of whoever tests included.
 func cleanEnvironment() []string {
-	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		name, _, _ := strings.Cut(strings.ToUpper(variable), "=")
 		return strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "WATTSPAN_") ||
-			strings.HasPrefix(name, "GRPC_") || strings.HasSuffix(name, "_PROXY")
+			strings.HasPrefix(name, "GRPC_") || strings.HasSuffix(name, "_PROXY") ||
+			name == "TRACEPARENT" || name == "TRACESTATE" || name == "XDG_CONFIG_HOME"
 	})
+	return append(env, "XDG_CONFIG_HOME="+filepath.Join(runnerFolder, "none"))
 }
 
 // result is a run that is over.

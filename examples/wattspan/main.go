@@ -59,6 +59,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(newConfigCommand(stdout))
 	root.AddCommand(helpTopics()...)
 	root.SetUsageFunc(usage)
+	root.SetFlagErrorFunc(flagError)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(stderr, "wattspan: %v\n", err)
 		var exit exitError
