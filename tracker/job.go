@@ -15,8 +15,9 @@ import (
 type Usage struct {
 	// CPU is the CPU time it has used so far, which never decreases.
 	CPU time.Duration
-	// Memory is what it holds for itself alone, in bytes: resident memory that
-	// no other process shares. HasMemory is set where it is known.
+	// Memory is what it holds for itself alone at this moment, in bytes: resident
+	// memory that no other process shares. HasMemory is set where it is known,
+	// which it is not of a job that has not begun or has ended.
 	Memory    uint64
 	HasMemory bool
 }
@@ -173,7 +174,7 @@ func (s *sampler) attributable(i int, now *sample) bool {
 	case shareCPUTime:
 		return now.usageKnown
 	case shareMemory:
-		return now.usageKnown && now.usage.HasMemory
+		return now.memorySeen
 	default:
 		return true
 	}

@@ -27,6 +27,7 @@ type sample struct {
 
 	usage      Usage // of the job; its CPU time is since the first sample
 	usageKnown bool
+	memorySeen bool          // whether the job's memory has been known at any time
 	busy       time.Duration // CPU time of the machine
 	inUse      uint64        // memory of the machine, in bytes
 	suspended  time.Duration // how long the machine slept since the first sample
@@ -290,6 +291,7 @@ func (s *sampler) readUsage(last, next *sample) {
 		return
 	}
 	used, err := s.job.Read()
+	next.memorySeen = err == nil && used.HasMemory || last != nil && last.memorySeen
 	if err != nil {
 		// What it had used before stands: a process that has ended uses no more.
 		if last != nil {
@@ -356,9 +358,16 @@ func jobShares(last, next *sample) (cpu, memory float64) {
 		// so that the job can seem to have used more than all of them.
 		cpu = float64(job) / float64(max(next.busy-last.busy, job))
 	}
-	// The mean of both ends.
-	if held := last.usage.Memory + next.usage.Memory; held > 0 {
-		memory = float64(held) / float64(max(last.inUse+next.inUse, held))
+	// The mean of both ends, as far as they are known.
+	var held, inUse uint64
+	for _, end := range []*sample{last, next} {
+		if end.usage.HasMemory {
+			held += end.usage.Memory
+			inUse += end.inUse
+		}
+	}
+	if held > 0 {
+		memory = float64(held) / float64(max(inUse, held))
 	}
 	return cpu, memory
 }

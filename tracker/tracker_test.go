@@ -592,6 +592,29 @@ func TestJobShare(t *testing.T) {
 	})
 }
 
+// A job that begins after the first sample and ends before the last holds memory
+// in between, and is charged for that.
+func TestJobShareOfMemoryWhileItLives(t *testing.T) {
+	m := newMachine(t)
+	m.inUse(40)
+	synctest.Test(t, func(t *testing.T) {
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast, counter("dram-0", sensors.Memory, sensortest.Constant(10))))
+		job := new(usage)
+		job.memory.Store(-1)
+		tr := start(t, set, tracker.WithJob(job), tracker.WithInterval(10*time.Second), tracker.WithDetection(sensors.WithProcRoot(m.root)))
+		time.Sleep(5 * time.Second)
+		if r := tr.Snapshot(); len(r.Job.Components) != 0 {
+			t.Errorf("before it is known: %v", r.Job.Components)
+		}
+		job.memory.Store(10 << 30)
+		time.Sleep(10 * time.Second) // a sample at 10 s sees it
+		job.memory.Store(-1)
+		time.Sleep(5 * time.Second)
+		r := stop(t, tr)
+		near(t, "job", joules(t, r.Job.Energy), 10*20/4, 1e-6)
+	})
+}
+
 // A share that is not known is missing, not nothing.
 func TestJobShareUnknown(t *testing.T) {
 	m := newMachine(t)

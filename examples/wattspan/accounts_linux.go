@@ -86,7 +86,7 @@ func (a *accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 		took := time.Since(begin)
 		a.nextWalk = begin.Add(time.Duration(float64(took) / walkShare))
 		if walked = err == nil; walked {
-			now.Memory, now.HasMemory = live.Memory, true
+			now.Memory, now.HasMemory = live.Memory, live.Processes > 0
 			now.CPU = before + live.CPU
 		}
 	}

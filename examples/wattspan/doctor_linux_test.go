@@ -428,14 +428,15 @@ func TestDoctorOtherGPUs(t *testing.T) {
 // Doctor says of the accounting what a run then does, and leaves no group behind.
 func TestDoctorAccounting(t *testing.T) {
 	v := consult(t, nil)
-	ran := start(t, nil, nil, "true").wait(t)
-	if v.Accounting.Method == "" || v.Accounting.Method != ran.report.Job.Accounting {
-		t.Errorf("doctor says %+v, a run %q", v.Accounting, ran.report.Job.Accounting)
-	}
+	// Before the next runner, which would clean up.
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, _ os.DirEntry, _ error) error {
 		if strings.HasPrefix(filepath.Base(path), fmt.Sprintf("%s%d-", groupPrefix, v.pid)) {
 			t.Errorf("%s is left behind", path)
 		}
 		return nil
 	})
+	ran := start(t, nil, nil, "true").wait(t)
+	if v.Accounting.Method == "" || v.Accounting.Method != ran.report.Job.Accounting {
+		t.Errorf("doctor says %+v, a run %q", v.Accounting, ran.report.Job.Accounting)
+	}
 }
