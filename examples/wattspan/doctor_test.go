@@ -475,6 +475,10 @@ func TestDoctorPageKeepsCommands(t *testing.T) {
 		if !strings.HasPrefix(lines[0], "wattspan doctor:") || !strings.Contains(b.String(), "ESTIMATED") {
 			t.Errorf("the first line is %q", lines[0])
 		}
+		// Where there is no room for a column of labels, they go before the text.
+		if inline := columns == "50" || columns == "20"; inline != strings.Contains(b.String(), "\n  system: ") {
+			t.Errorf("at %s columns:\n%s", columns, &b)
+		}
 		for _, command := range commands(d.Findings) {
 			if !slices.ContainsFunc(lines, func(l string) bool { return strings.TrimSpace(l) == command }) {
 				t.Errorf("at %s columns %q is not whole in\n%s", columns, command, &b)
