@@ -368,7 +368,7 @@ func placeFindings(r tracker.Report) []finding {
 	var found []finding
 	if r.Location.Guess && r.Factors.Intensity.Kind != emissions.Declared {
 		f := finding{About: "place", Severity: improvement}
-		example := "FR"
+		example := "COUNTRY" // a real one would be taken as it is
 		switch r.Location.Source {
 		case emissions.FromTimeZone:
 			f.Text = fmt.Sprintf("That this machine is in %s is a guess from its time zone.", r.Location.Country)
@@ -376,7 +376,7 @@ func placeFindings(r tracker.Report) []finding {
 		default:
 			f.Text = "Where this machine is, is not known: its emissions are those of an average of the world."
 		}
-		f.Remedies = []remedy{{What: "say where it is, by a country, or by WATTSPAN_REGION (aws/eu-west-3) in a cloud",
+		f.Remedies = []remedy{{What: "say where it is: the country (FR, Germany), or in a cloud WATTSPAN_REGION (aws/eu-west-3)",
 			Commands: []string{variable("WATTSPAN_COUNTRY", example)}}}
 		if r.Location.Provider != "" {
 			f.Remedies[0] = remedy{What: "say in which region it is",
@@ -388,7 +388,7 @@ func placeFindings(r tracker.Report) []finding {
 		found = append(found, finding{About: "place", Severity: improvement,
 			Text: "The PUE is an average of the industry, as nobody has said what this facility's is.",
 			Remedies: []remedy{{What: "ask who runs it, and state it; it is 1 where there is none, as at home",
-				Commands: []string{variable("WATTSPAN_PUE", "1.2")}}}})
+				Commands: []string{variable("WATTSPAN_PUE", "NUMBER")}}}})
 	}
 	return found
 }

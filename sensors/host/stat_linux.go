@@ -33,15 +33,7 @@ func openStat(roots sensors.Roots) (stat, error) {
 }
 
 func (s *stat) read() (ticks, error) {
-	n, err := s.file.pread(s.buf[:])
-	if err != nil {
-		return ticks{}, s.file.failed(err)
-	}
-	t, ok := parseStat(s.buf[:n])
-	if !ok {
-		return ticks{}, s.file.failed(errMalformed)
-	}
-	return t, nil
+	return parsed(&s.file, s.buf[:], parseStat)
 }
 
 func (s *stat) close() error { return s.file.close() }
@@ -116,6 +108,20 @@ func (k *kept) pread(buf []byte) (int, error) {
 			return max(n, 0), err
 		}
 	}
+}
+
+// parsed reads the file into buf and parses it.
+func parsed[T any](k *kept, buf []byte, parse func(text []byte) (T, bool)) (T, error) {
+	var none T
+	n, err := k.pread(buf)
+	if err != nil {
+		return none, k.failed(err)
+	}
+	v, ok := parse(buf[:n])
+	if !ok {
+		return none, k.failed(errMalformed)
+	}
+	return v, nil
 }
 
 func (k *kept) failed(err error) error {

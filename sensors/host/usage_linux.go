@@ -20,15 +20,7 @@ func openMemoryUse(roots sensors.Roots) (memoryUse, error) {
 }
 
 func (m *memoryUse) read() (uint64, error) {
-	n, err := m.file.pread(m.buf[:])
-	if err != nil {
-		return 0, m.file.failed(err)
-	}
-	used, ok := parseMeminfo(m.buf[:n])
-	if !ok {
-		return 0, m.file.failed(errMalformed)
-	}
-	return used, nil
+	return parsed(&m.file, m.buf[:], parseMeminfo)
 }
 
 func (m *memoryUse) close() error { return m.file.close() }
@@ -64,15 +56,7 @@ func openSelfMemory() (processMemory, error) {
 }
 
 func (p *processMemory) read() (uint64, error) {
-	n, err := p.file.pread(p.buf[:])
-	if err != nil {
-		return 0, p.file.failed(err)
-	}
-	held, ok := parseStatm(p.buf[:n])
-	if !ok {
-		return 0, p.file.failed(errMalformed)
-	}
-	return held, nil
+	return parsed(&p.file, p.buf[:], parseStatm)
 }
 
 func (p *processMemory) close() error { return p.file.close() }
