@@ -68,6 +68,7 @@ type Factor struct {
 
 	Publisher string `json:"publisher,omitempty"`
 	Title     string `json:"title,omitempty"`
+	Licence   string `json:"licence,omitempty"` // of the figure
 	// Verified says how the figure was checked against its source, as
 	// explained in data/README.md. "recall" means it was not.
 	Verified string `json:"verified,omitempty"`

@@ -36,7 +36,7 @@ type tables struct {
 
 // A source is a publication that figures were taken from.
 type source struct {
-	id, publisher, title, verified string
+	id, publisher, title, licence, verified string
 }
 
 // A place is a country or a subdivision of one.
@@ -207,7 +207,7 @@ func (t *tables) attribute(r *record, f Factor, yearColumn, sourceColumn string)
 		r.fail("%s %q is not in sources.csv", sourceColumn, id)
 	}
 	f.Year = r.year(yearColumn)
-	f.Source, f.Publisher, f.Title, f.Verified = s.id, s.publisher, s.title, s.verified
+	f.Source, f.Publisher, f.Title, f.Licence, f.Verified = s.id, s.publisher, s.title, s.licence, s.verified
 	return f
 }
 
@@ -251,11 +251,10 @@ func (t *tables) addSource(r *record) {
 		id:        r.required("id"),
 		publisher: r.required("publisher"),
 		title:     r.required("title"),
+		licence:   r.required("licence"),
 		verified:  verification(r, r.required("verified")),
 	}
-	// These are for the reader of the table.
-	r.year("year")
-	r.required("licence")
+	r.year("year") // for the reader of the table
 	unique(r, t.sources, s.id)
 	t.sources[s.id] = s
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -441,16 +442,78 @@ func pick(devices []Device, index []int) []Device {
 
 // unclaimed looks for hardware that no back-end of this program speaks for.
 func unclaimed(d detection) []Omission {
-	if slices.ContainsFunc(d.backends, func(b Backend) bool { return b.Name == "nvml" }) ||
-		!NVIDIAPresent(d.roots) {
-		return nil
+	var omitted []Omission
+	for _, gpus := range otherGPUs(d.roots) {
+		omitted = append(omitted, Omission{
+			Source: "pci", Component: GPU, Status: Unreadable,
+			Reason: "this machine has " + gpus + ", which this version of Wattspan cannot read",
+			Err:    ErrUnsupported,
+		})
 	}
-	return []Omission{{
-		Source: "nvml", Component: GPU, Status: Unreadable,
-		Reason: "this machine has an NVIDIA GPU and this program does not contain the nvml back-end",
-		Remedy: `import _ "github.com/wattspan/wattspan/sensors/nvml" and build with CGO_ENABLED=1 on Linux`,
-		Err:    ErrUnsupported,
-	}}
+	if !slices.ContainsFunc(d.backends, func(b Backend) bool { return b.Name == "nvml" }) && NVIDIAPresent(d.roots) {
+		omitted = append(omitted, Omission{
+			Source: "nvml", Component: GPU, Status: Unreadable,
+			Reason: "this machine has an NVIDIA GPU and this program does not contain the nvml back-end",
+			Remedy: `import _ "github.com/wattspan/wattspan/sensors/nvml" and build with CGO_ENABLED=1 on Linux`,
+			Err:    ErrUnsupported,
+		})
+	}
+	return omitted
+}
+
+// pciDevice is a device on the PCI bus, as sysfs has it.
+type pciDevice struct {
+	address, vendor, class string
+	memory                 uint64 // of a display controller, where its driver tells
+}
+
+func pciDevices(roots Roots) []pciDevice {
+	bus := filepath.Join(roots.Sys, "bus/pci/devices")
+	entries, _ := os.ReadDir(bus)
+	devices := make([]pciDevice, len(entries))
+	for i, e := range entries {
+		read := func(name string) string {
+			text, _ := os.ReadFile(filepath.Join(bus, e.Name(), name))
+			return strings.TrimSpace(string(text))
+		}
+		d := pciDevice{address: e.Name(), vendor: read("vendor"), class: read("class")}
+		d.memory, _ = strconv.ParseUint(read("mem_info_vram_total"), 10, 64)
+		devices[i] = d
+	}
+	return devices
+}
+
+// display and processing report the class of a device: a display controller,
+// with or without VGA, and an accelerator of computing.
+func (d pciDevice) display() bool    { return strings.HasPrefix(d.class, "0x03") }
+func (d pciDevice) processing() bool { return strings.HasPrefix(d.class, "0x12") }
+
+// otherGPUs lists the accelerators of vendors that no back-end reads. The
+// graphics of a processor are in its own figure: those of Intel are on the first
+// bus, and those of AMD have little memory of their own.
+func otherGPUs(roots Roots) []string {
+	const little = 6 << 30
+	counts := map[string]int{}
+	for _, d := range pciDevices(roots) {
+		switch {
+		case d.vendor == "0x1002" && (d.processing() || d.display() && d.memory > little):
+			counts["AMD"]++
+		case d.vendor == "0x8086" && d.display() && !strings.Contains(d.address, ":00:"):
+			counts["Intel"]++
+		case d.vendor == "0x1da3" && d.processing():
+			counts["Habana"]++
+		}
+	}
+	var found []string
+	for _, vendor := range []string{"AMD", "Intel", "Habana"} {
+		switch n := counts[vendor]; {
+		case n == 1:
+			found = append(found, "a GPU of "+vendor)
+		case n > 1:
+			found = append(found, fmt.Sprintf("%d GPUs of %s", n, vendor))
+		}
+	}
+	return found
 }
 
 // NVIDIAPresent reports whether the machine has an NVIDIA GPU, with or without
@@ -460,15 +523,5 @@ func NVIDIAPresent(roots Roots) bool {
 	if gpus, _ := os.ReadDir(filepath.Join(roots.Proc, "driver/nvidia/gpus")); len(gpus) > 0 {
 		return true
 	}
-	bus := filepath.Join(roots.Sys, "bus/pci/devices")
-	devices, _ := os.ReadDir(bus)
-	for _, d := range devices {
-		vendor, _ := os.ReadFile(filepath.Join(bus, d.Name(), "vendor"))
-		class, _ := os.ReadFile(filepath.Join(bus, d.Name(), "class"))
-		// 0x03: display controllers, with or without VGA.
-		if strings.TrimSpace(string(vendor)) == "0x10de" && strings.HasPrefix(string(class), "0x03") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(pciDevices(roots), func(d pciDevice) bool { return d.vendor == "0x10de" && d.display() })
 }

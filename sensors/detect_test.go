@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,5 +288,50 @@ func TestQuantity(t *testing.T) {
 	}
 	if got := sensors.Joules(3.6e6).String(); got != "1.00 kWh" {
 		t.Errorf("3.6 MJ are %s", got)
+	}
+}
+
+// An accelerator that nothing reads makes a total partial; the graphics of a
+// processor and of a management controller do not.
+func TestOtherGPUs(t *testing.T) {
+	type card struct{ address, vendor, class, memory string }
+	for _, test := range []struct {
+		name  string
+		cards []card
+		want  string // in the reason; empty: no GPU is missing
+	}{
+		{"Instinct", []card{{"0000:c1:00.0", "0x1002", "0x120000", ""}}, "a GPU of AMD"},
+		{"Radeon", []card{{"0000:03:00.0", "0x1002", "0x030000", "17163091968"}}, "a GPU of AMD"},
+		{"graphics of a Ryzen", []card{{"0000:c1:00.0", "0x1002", "0x030000", "536870912"}}, ""},
+		{"Arc", []card{{"0000:03:00.0", "0x8086", "0x030000", ""}}, "a GPU of Intel"},
+		{"graphics of a Core", []card{{"0000:00:02.0", "0x8086", "0x030000", ""}}, ""},
+		{"Gaudi", []card{{"0000:19:00.0", "0x1da3", "0x120000", ""}}, "a GPU of Habana"},
+		{"ASPEED", []card{{"0000:04:00.0", "0x1a03", "0x030000", ""}}, ""},
+		{"a network card", []card{{"0000:05:00.0", "0x8086", "0x020000", ""}}, ""},
+		{"several", []card{{"0000:c1:00.0", "0x1002", "0x120000", ""}, {"0000:c2:00.0", "0x1002", "0x120000", ""}}, "2 GPUs of AMD"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			sys := t.TempDir()
+			for _, c := range test.cards {
+				dir := filepath.Join(sys, "bus/pci/devices", c.address)
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				for name, text := range map[string]string{"vendor": c.vendor, "class": c.class, "mem_info_vram_total": c.memory} {
+					if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			set, err := sensors.Detect(context.Background(), sensors.WithBackends(backend("nvml", nil)),
+				sensors.WithSysRoot(sys), sensors.WithProcRoot(t.TempDir()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			gpu := set.Missing()[0]
+			if gpu.Component != sensors.GPU || (gpu.Status == sensors.Unreadable) != (test.want != "") || !strings.Contains(gpu.Reason, test.want) {
+				t.Errorf("%+v, want %q", gpu, test.want)
+			}
+		})
 	}
 }

@@ -208,7 +208,6 @@ func examine(ctx context.Context, c configuration, look time.Duration, online bo
 	for _, f := range c.files {
 		d.Configuration = append(d.Configuration, fileState{f.source, f.path, f.state})
 	}
-	d.Components[0].also(d.System.accelerators)
 	d.Findings = slices.Concat(
 		d.System.unread(d.Components),
 		d.System.prescribe(set.Omissions(), set.Missing()),
@@ -338,18 +337,6 @@ func assess(seen tracker.Device, described sensors.Device, run tracker.Run) exam
 	return a
 }
 
-// also adds hardware that no back-end of this program reads.
-func (c *component) also(unread []string) {
-	if len(unread) == 0 {
-		return
-	}
-	c.Reasons = append(c.Reasons, list(unread)+" cannot be read by this version of Wattspan")
-	c.State = statePartial
-	if c.Power == nil {
-		c.State = stateUnreadable
-	}
-}
-
 // look is how long the machine was looked at.
 func look(run tracker.Run) string { return span(seconds(run.Duration)) }
 
@@ -379,7 +366,6 @@ type system struct {
 	distribution string       // ID of os-release
 	driver       bool         // NVIDIA's kernel driver is loaded
 	nodes        []deviceNode // of the NVIDIA driver
-	accelerators []string     // GPUs that no back-end reads, by PCI address and vendor
 }
 
 // deviceNode is a device file.

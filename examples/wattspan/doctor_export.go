@@ -92,14 +92,9 @@ func (s *exportState) signal(signal string, getenv func(string) string) signalEx
 		return "", ""
 	}
 	from, endpoint := setting("ENDPOINT")
-	at, err := url.Parse(endpoint)
 	e := &export{failures: map[string]error{}}
 	to := e.destination(getenv, signal)
 	for _, p := range e.problems {
-		if err != nil {
-			// Its text shows the endpoint, and secrets that may be in it.
-			p = from + " is not a URL; write it like http://collector:4318"
-		}
 		s.problem("%s", p)
 		x.Wanted = true
 	}
@@ -113,6 +108,7 @@ func (s *exportState) signal(signal string, getenv func(string) string) signalEx
 	if malformed > 0 {
 		s.problem("%s has %d entries that are not name=value", headersFrom, malformed)
 	}
+	at, _ := url.Parse(endpoint) // destination has refused what is none
 	x.locate(at, to)
 	if x.Endpoint == "" {
 		s.problem("%s names no host; write it like http://collector:4318", from)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -65,7 +66,8 @@ func (d *diagnosis) printMachine(p *page) {
 	p.entry("system", remarks(s.OS+"/"+s.Arch+", "+kind, contained, roots))
 	memory := ""
 	if m.Memory > 0 {
-		memory = sensors.Quantity(float64(m.Memory), "B") + " of memory"
+		// As memory is sold, and as the model of it counts: a GB is 2³⁰ bytes.
+		memory = fmt.Sprintf("%v GB of memory", math.Round(float64(m.Memory)/(1<<30)*10)/10)
 	}
 	threads := ""
 	if m.Threads > 0 {

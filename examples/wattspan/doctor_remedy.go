@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -356,10 +355,6 @@ func (s system) unread(components []component) []finding {
 			found = append(found, f)
 		}
 	}
-	for _, gpu := range s.accelerators {
-		found = append(found, finding{About: string(sensors.GPU), Severity: problem, Remedies: []remedy{},
-			Text: "This machine has " + gpu + ", which this version of Wattspan cannot read. Its energy is in no figure."})
-	}
 	return found
 }
 
@@ -449,7 +444,7 @@ func lookAround(m host.Machine, roots sensors.Roots) system {
 		OS: runtime.GOOS, Arch: runtime.GOARCH,
 		Container: containerEngine("/", os.Getenv), Superuser: os.Geteuid() == 0,
 		Sys: roots.Sys, Proc: roots.Proc, machine: m,
-		distribution: distribution("/"), accelerators: otherGPUs(roots),
+		distribution: distribution("/"),
 	}
 	if path, err := os.Executable(); err == nil {
 		// setcap wants the file itself.
@@ -496,43 +491,6 @@ func distribution(root string) string {
 		}
 	}
 	return ""
-}
-
-// otherGPUs lists the accelerators of vendors that no back-end reads. The
-// graphics of a processor are in its own figure: those of Intel are on the first
-// bus, and those of AMD have little memory of their own.
-func otherGPUs(roots sensors.Roots) []string {
-	bus := filepath.Join(roots.Sys, "bus/pci/devices")
-	entries, _ := os.ReadDir(bus)
-	read := func(address, name string) string {
-		text, _ := os.ReadFile(filepath.Join(bus, address, name))
-		return strings.TrimSpace(string(text))
-	}
-	counts := map[string]int{}
-	for _, e := range entries {
-		vendor, class := read(e.Name(), "vendor"), read(e.Name(), "class")
-		display, processing := strings.HasPrefix(class, "0x03"), strings.HasPrefix(class, "0x12")
-		const little = 6 << 30
-		memory, _ := strconv.ParseUint(read(e.Name(), "mem_info_vram_total"), 10, 64)
-		switch {
-		case vendor == "0x1002" && (processing || display && memory > little):
-			counts["AMD"]++
-		case vendor == "0x8086" && display && !strings.Contains(e.Name(), ":00:"):
-			counts["Intel"]++
-		case vendor == "0x1da3" && processing:
-			counts["Habana"]++
-		}
-	}
-	var found []string
-	for _, vendor := range []string{"AMD", "Intel", "Habana"} {
-		switch n := counts[vendor]; {
-		case n == 1:
-			found = append(found, "a GPU of "+vendor)
-		case n > 1:
-			found = append(found, fmt.Sprintf("%d GPUs of %s", n, vendor))
-		}
-	}
-	return found
 }
 
 // sudo puts sudo before a command that only root can do.

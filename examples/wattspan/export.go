@@ -117,10 +117,15 @@ func (e *export) destination(getenv func(string) string, signal string) *destina
 		return nil
 	}
 	name := strings.ToLower(signal)
-	setting := func(what string) string { // the signal's own, else the general one
-		return cmp.Or(getenv("OTEL_EXPORTER_OTLP_"+signal+"_"+what), getenv("OTEL_EXPORTER_OTLP_"+what))
+	setting := func(what string) (variable, value string) { // the signal's own, else the general one
+		variable = "OTEL_EXPORTER_OTLP_" + signal + "_" + what
+		if value = getenv(variable); value == "" {
+			variable = "OTEL_EXPORTER_OTLP_" + what
+			value = getenv(variable)
+		}
+		return variable, value
 	}
-	endpoint := setting("ENDPOINT")
+	variable, endpoint := setting("ENDPOINT")
 	switch exporter := getenv("OTEL_" + signal + "_EXPORTER"); exporter {
 	case "otlp":
 	case "":
@@ -133,14 +138,17 @@ func (e *export) destination(getenv func(string) string, signal string) *destina
 		e.problem("%s not exported: OTEL_%s_EXPORTER=%s; wattspan knows otlp and none", name, signal, exporter)
 		return nil
 	}
-	// What the exporters cannot parse they replace by localhost.
-	if _, err := url.Parse(endpoint); err != nil {
-		e.problem("%s not exported: the OTLP endpoint is no URL: %v", name, err)
-		return nil
-	}
-	protocol := cmp.Or(setting("PROTOCOL"), protocolHTTP)
+	_, stated := setting("PROTOCOL")
+	protocol := cmp.Or(stated, protocolHTTP)
 	if protocol != protocolHTTP && protocol != protocolGRPC {
 		e.problem("%s not exported: OTLP protocol %q; wattspan speaks %s and %s", name, protocol, protocolGRPC, protocolHTTP)
+		return nil
+	}
+	// What the exporters cannot parse they replace by localhost. The endpoint is
+	// not shown: there may be a password in it. To gRPC "collector:4317" is one.
+	at, err := url.Parse(endpoint)
+	if err != nil || endpoint != "" && at.Host == "" && protocol == protocolHTTP {
+		e.problem("%s not exported: %s is not a URL; write it like http://collector:4318", name, variable)
 		return nil
 	}
 	return &destination{protocol: protocol, local: endpoint == ""}

@@ -556,7 +556,9 @@ func TestExportBySignal(t *testing.T) {
 			"", "metrics", []string{`^traces not exported: .*"http/json"`}},
 		// The exporters would take their default for it, which nobody named.
 		{"an endpoint that is no URL", []string{"OTEL_EXPORTER_OTLP_ENDPOINT=127.0.0.1:4318"},
-			"", "", []string{`^traces not exported: .*"127\.0\.0\.1:4318"`, `^metrics not exported: .*"127\.0\.0\.1:4318"`}},
+			"", "", []string{`^traces not exported: OTEL_EXPORTER_OTLP_ENDPOINT is not a URL`, `^metrics not exported: .* is not a URL`}},
+		{"an endpoint without http://", []string{"OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318"},
+			"", "", []string{`^traces not exported: OTEL_EXPORTER_OTLP_ENDPOINT is not a URL`, `^metrics not exported: .* is not a URL`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			grpc, http := newCollector(t, protocolGRPC, anyPort, accept), newCollector(t, protocolHTTP, anyPort, accept)

@@ -621,6 +621,9 @@ func printFactors(p *page, r tracker.Report) {
 		if source := remarks(f.Title, f.Source, checked); source != "" {
 			p.row("", "", "source: "+source)
 		}
+		if f.Licence != "" {
+			p.row("", "", "licence: "+f.Licence)
+		}
 		if f.Note != "" {
 			p.row("", "", "note: "+f.Note)
 		}

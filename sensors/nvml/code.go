@@ -87,7 +87,7 @@ func (c code) reason() error {
 // omission says why NVML, or one GPU of it, is not read. visible is whether
 // the machine is known to have an NVIDIA GPU.
 func (c code) omission(visible bool) sensors.Omission {
-	const container = "in a container, start it with the NVIDIA runtime and its GPUs (--gpus all, NVIDIA_VISIBLE_DEVICES=all)"
+	const container = "in a container, start it with the NVIDIA runtime and its GPUs (--gpus all, NVIDIA_DRIVER_CAPABILITIES=compute,utility)"
 	o := sensors.Omission{
 		Source: name, Component: sensors.GPU, Status: sensors.Unreadable,
 		Err: fmt.Errorf("%s: %w: %s", name, c.reason(), c),

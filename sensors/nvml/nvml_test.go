@@ -560,7 +560,7 @@ func TestOpening(t *testing.T) {
 		{driverNotLoaded, visible, sensors.Unreadable, sensors.ErrUnsupported, "nvidia-smi"},
 		{versionMismatch, bare, sensors.Unreadable, sensors.ErrLost, "reboot"},
 		{noPermission, bare, sensors.Unreadable, sensors.ErrPermission, "/dev/nvidia"},
-		{operatingSystem, bare, sensors.Unreadable, sensors.ErrPermission, "NVIDIA_VISIBLE_DEVICES"},
+		{operatingSystem, bare, sensors.Unreadable, sensors.ErrPermission, "NVIDIA_DRIVER_CAPABILITIES"},
 		{unknown, bare, sensors.Unreadable, sensors.ErrTransient, "dmesg"},
 		{success, bare, sensors.Absent, sensors.ErrAbsent, ""}, // and no GPU
 		{success, visible, sensors.Unreadable, sensors.ErrUnsupported, "--gpus all"},

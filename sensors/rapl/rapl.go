@@ -188,7 +188,7 @@ func unreadable(d domain, err error) sensors.Omission {
 // /sys, where it has to be done, whatever the root.
 func chmod(control string) string {
 	return fmt.Sprintf("sudo chmod a+r /sys/class/powercap/%[1]s:*/energy_uj; to keep that across restarts: "+
-		`echo 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="%[1]s:*", RUN+="/bin/chmod a+r /sys%%p/energy_uj"' | sudo tee /etc/udev/rules.d/70-rapl.rules`, control)
+		`echo 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="%[1]s:*", RUN+="/bin/chmod a+r /sys%%p/energy_uj"' | sudo tee /etc/udev/rules.d/70-rapl.rules && sudo udevadm control --reload`, control)
 }
 
 // sensor reads the counters.
