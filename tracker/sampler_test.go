@@ -161,7 +161,7 @@ func TestSuspension(t *testing.T) {
 type restless struct {
 	sensors.Sensor
 	from  time.Time
-	reads int
+	reads atomic.Int64
 }
 
 func (r *restless) Timing() sensors.Timing {
@@ -173,7 +173,7 @@ func (r *restless) Timing() sensors.Timing {
 }
 
 func (r *restless) Read(dst []sensors.Reading) {
-	r.reads++
+	r.reads.Add(1)
 	r.Sensor.Read(dst)
 }
 
@@ -189,10 +189,10 @@ func TestPaceFollowsTheSensor(t *testing.T) {
 		s.start()
 		time.Sleep(10*time.Second + 2*time.Millisecond)
 		synctest.Wait()
-		before := sensor.reads
+		before := sensor.reads.Load()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		after := sensor.reads - before
+		after := sensor.reads.Load() - before
 		s.stop(t.Context())
 		if before != 11 || after < 95 || after > 115 {
 			t.Errorf("%d reads in the first 10 s, %d in the next; want 11 and about 100", before, after)
