@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -13,37 +15,15 @@ import (
 	"github.com/wattspan/wattspan/tracker"
 )
 
-// burnVariable makes this test binary a command that uses some CPU time, and adds
-// what it has used to the file that burnLog names.
-const (
-	burnVariable = "BURN_FOR"
-	burnLog      = "BURN_LOG"
-)
-
-func init() {
-	text := os.Getenv(burnVariable)
-	if text == "" {
-		return
+// burner builds the program in testdata/burn, once: a small one, that starts as
+// fast as the commands of a shell.
+var burner = sync.OnceValues(func() (string, error) {
+	binary := filepath.Join(runnerFolder, "burn")
+	if said, err := exec.Command("go", "build", "-o", binary, "./testdata/burn").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, said)
 	}
-	length, err := time.ParseDuration(text)
-	for err == nil && ownCPU() < length {
-	}
-	log, err := os.OpenFile(os.Getenv(burnLog), os.O_APPEND|os.O_WRONLY, 0)
-	if err == nil {
-		_, err = fmt.Fprintln(log, int64(ownCPU()))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func ownCPU() time.Duration {
-	var used syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}
+	return binary, nil
+})
 
 // nobody is the user that tests run as where they must not be root.
 const nobody = 65534
@@ -83,11 +63,15 @@ func accountings() map[string]*syscall.SysProcAttr {
 	return ways
 }
 
-// count runs a script of the shell under the runner, in which "$BURN" burns. It
-// returns the report, and the log of what has been burned.
+// count runs a script of the shell under the runner, in which "$BURN" 1s "$LOG"
+// burns for a second. It returns the report, and the log of what has been burned.
 func count(t *testing.T, as *syscall.SysProcAttr, script string) (report tracker.Report, log string) {
 	t.Helper()
 	binary, err := runner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	burn, err := burner()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +84,7 @@ func count(t *testing.T, as *syscall.SysProcAttr, script string) (report tracker
 	}
 	open(t, filepath.Dir(log))
 	open(t, filepath.Dir(binary))
-	r := startAs(t, as, []string{burnLog + "=" + log, "BURN=" + reachable(t, os.Args[0])}, []string{"--json", "-"}, "sh", "-c", script)
+	r := startAs(t, as, []string{"LOG=" + log, "BURN=" + burn}, []string{"--json", "-"}, "sh", "-c", script)
 	<-r.ended
 	if err := json.Unmarshal(r.stdout.Bytes(), &report); err != nil || report.Job.CPUSeconds == nil {
 		t.Fatalf("%v\n%s", err, &r.stderr)
@@ -112,9 +96,9 @@ func count(t *testing.T, as *syscall.SysProcAttr, script string) (report tracker
 // second are all counted.
 func TestEveryProcessCounts(t *testing.T) {
 	const script = `
-		i=0; while [ $i -lt 300 ]; do BURN_FOR=2ms "$BURN"; i=$((i+1)); done
-		(BURN_FOR=1s "$BURN" &)
-		until [ "$(wc -l < "$BURN_LOG")" = 301 ]; do sleep 0.05; done`
+		i=0; while [ $i -lt 300 ]; do "$BURN" 2ms "$LOG"; i=$((i+1)); done
+		("$BURN" 1s "$LOG" &)
+		until [ "$(wc -l < "$LOG")" = 301 ]; do sleep 0.05; done`
 	for way, as := range accountings() {
 		t.Run(way, func(t *testing.T) {
 			r, log := count(t, as, script)
@@ -139,7 +123,7 @@ func TestEveryProcessCounts(t *testing.T) {
 func TestOrphanThatLivesOn(t *testing.T) {
 	for way, as := range accountings() {
 		t.Run(way, func(t *testing.T) {
-			r, log := count(t, as, `(BURN_FOR=30s "$BURN" >/dev/null 2>&1 </dev/null & echo $! > "$BURN_LOG"); sleep 2`)
+			r, log := count(t, as, `("$BURN" 30s "$LOG" >/dev/null 2>&1 </dev/null & echo $! > "$LOG"); sleep 2`)
 			var orphan int
 			text, err := os.ReadFile(log)
 			if err == nil {
@@ -158,20 +142,4 @@ func TestOrphanThatLivesOn(t *testing.T) {
 			}
 		})
 	}
-}
-
-// reachable returns a copy of a program that everybody can execute.
-func reachable(t *testing.T, program string) string {
-	t.Helper()
-	data, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	open(t, dir)
-	path := filepath.Join(dir, "burn")
-	if err := os.WriteFile(path, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
