@@ -133,8 +133,8 @@ func (a *accounts) Accounting() string {
 	return tracker.AccountingProcess
 }
 
-// close leaves the system as it was found. What the job has left running goes
-// back to where it came from.
+// close leaves the system as it was found, and can be called again. What the job
+// has left running goes back to where it came from.
 func (a *accounts) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -148,6 +148,7 @@ func (a *accounts) close() error {
 	if a.tree != nil {
 		errs = append(errs, a.tree.Close())
 	}
+	a.clock, a.group, a.tree = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -91,11 +91,15 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	stopProgress()
 
 	exit := end.code()
+	if waitErr != nil {
+		exit = exitFailure // nobody knows how it ended
+	}
 	describeProcess(t, argv[0], end.pid, exit)
 	stopping, cancel := context.WithTimeout(ctx, stopBudget)
 	report, err := t.Stop(stopping)
 	cancel()
 	report.Run.ExitCode = &exit
+	_ = j.close() // now: somebody may lose patience with what follows
 	for _, err := range []error{err, waitErr} {
 		if err != nil {
 			fmt.Fprintf(stderr, "wattspan: %v\n", err)
