@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/contrib/propagators/envcar"
 	"go.opentelemetry.io/otel/propagation"
@@ -14,8 +15,12 @@ import (
 )
 
 // EnvRunner is the environment variable by which the runner tells the programs it
-// runs that it measures the machine; its value is the runner's process ID.
+// runs that it measures the machine; see [Runner] for its value.
 const EnvRunner = "WATTSPAN_RUNNER"
+
+// Runner returns the value of [EnvRunner]: the process ID of the runner and the
+// ID of its run.
+func Runner(pid int, runID string) string { return strconv.Itoa(pid) + ":" + runID }
 
 // runnerInCharge returns the run ID of the runner that started this program and
 // measures the machine already, empty where there is none. The variable alone is
@@ -23,11 +28,12 @@ const EnvRunner = "WATTSPAN_RUNNER"
 // started under it. A runner that lives is an ancestor of all its processes, as
 // orphans become its children.
 func runnerInCharge() string {
-	pid, err := strconv.Atoi(os.Getenv(EnvRunner))
+	number, id, _ := strings.Cut(os.Getenv(EnvRunner), ":")
+	pid, err := strconv.Atoi(number)
 	if err != nil || !host.IsAncestor(pid) {
 		return ""
 	}
-	return cmp.Or(os.Getenv(EnvRunID), "unnamed")
+	return cmp.Or(id, "unnamed")
 }
 
 // withParentFromEnvironment returns ctx with the span that TRACEPARENT and

@@ -338,14 +338,15 @@ func TestMetricsUnderARunner(t *testing.T) {
 		runner string
 		within string
 	}{
-		{"a runner that lives", strconv.Itoa(os.Getppid()), "run-7"},
-		{"one that is gone", "1073741824", ""},
+		{"a runner that lives", tracker.Runner(os.Getppid(), "run-7"), "run-7"},
+		{"one without a name", strconv.Itoa(os.Getppid()), "unnamed"},
+		{"one that is gone", tracker.Runner(1<<30, "run-7"), ""},
 		{"a value that means nothing", "yes", ""},
 		{"none", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(tracker.EnvRunner, test.runner)
-			t.Setenv(tracker.EnvRunID, "run-7")
+			t.Setenv(tracker.EnvRunID, "run-8")
 			synctest.Test(t, func(t *testing.T) {
 				reader := sdkmetric.NewManualReader()
 				tr := start(t, testSet(), tracker.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))))
@@ -360,7 +361,7 @@ func TestMetricsUnderARunner(t *testing.T) {
 					t.Error("what the sampler says of itself is not published")
 				}
 				r := stop(t, tr)
-				if r.Run.Within != test.within || r.Run.ID != "run-7" || r.Energy.Device == nil {
+				if r.Run.Within != test.within || r.Run.ID != "run-8" || r.Energy.Device == nil {
 					t.Errorf("run %+v, energy %v", r.Run, r.Energy.Device)
 				}
 			})

@@ -27,6 +27,7 @@ type accounts struct {
 	clock    *host.CgroupCPU
 	why      error      // there is no group
 	tree     *host.Tree // nil where /proc does not show one
+	earlier  []int      // what this process had for children before the job
 	last     tracker.Usage
 	nextWalk time.Time
 	finished bool
@@ -37,7 +38,12 @@ type accounts struct {
 func (a *accounts) open() {
 	// Orphans become children of this process, which can then count them.
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	a.tree, _ = host.OpenTree(os.Getpid())
+	if a.tree, _ = host.OpenTree(os.Getpid()); a.tree != nil {
+		// "other & exec wattspan run …"
+		_, _ = a.tree.Read()
+		a.earlier = slices.Clone(a.tree.PIDs())
+		a.tree.Except(a.earlier...)
+	}
 	if a.group, a.why = newCgroup(); a.why != nil {
 		return
 	}
@@ -96,7 +102,8 @@ func (a *accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 		if err != nil {
 			return a.last, err
 		}
-		now.CPU = used
+		// What left the group by itself is in the tree.
+		now.CPU = max(now.CPU, used)
 	case !walked:
 		// What has been reaped since may be in the last walk already.
 		now.CPU = max(a.last.CPU, before)
@@ -111,6 +118,22 @@ func (a *accounts) Owns(pid int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.tree != nil && slices.Contains(a.tree.PIDs(), pid)
+}
+
+// foreign reports whether a process that has been reaped is none of the job's.
+func (a *accounts) foreign(pid int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.Index(a.earlier, pid)
+	if i < 0 {
+		return false
+	}
+	// Its number is free, and may be the job's next.
+	a.earlier = slices.Delete(a.earlier, i, i+1)
+	if a.tree != nil {
+		a.tree.Except(a.earlier...)
+	}
+	return true
 }
 
 // finish says that the command has ended.

@@ -26,6 +26,8 @@ func (*accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 
 func (*accounts) finish() {}
 
+func (*accounts) foreign(int) bool { return false }
+
 func (*accounts) close() error { return nil }
 
 // Accounting implements tracker.JobMeter.

@@ -320,6 +320,10 @@ func (s surroundings) fromFlags() (layer, []error) {
 	return l, problems
 }
 
+// ofService matches what Kubernetes puts into every container for a Service whose
+// name begins with wattspan: WATTSPAN_COLLECTOR_PORT_4317_TCP_ADDR.
+var ofService = regexp.MustCompile(`^WATTSPAN(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
 func (s surroundings) fromEnvironment() (layer, []error) {
 	l := make(layer)
 	var problems []error
@@ -336,7 +340,7 @@ func (s surroundings) fromEnvironment() (layer, []error) {
 			name = strings.ToUpper(name)
 		}
 		// An empty variable is how many launchers say that it is not set.
-		if !strings.HasPrefix(name, envPrefix) || strings.TrimSpace(text) == "" || slices.Contains(notOptions, name) {
+		if !strings.HasPrefix(name, envPrefix) || strings.TrimSpace(text) == "" || slices.Contains(notOptions, name) || ofService.MatchString(name) {
 			continue
 		}
 		i := slices.IndexFunc(options, func(o option) bool { return o.variable() == name })

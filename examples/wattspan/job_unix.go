@@ -90,7 +90,7 @@ func (j *job) wait(on *terminal) (ending, error) {
 			continue
 		}
 		if pid != main {
-			j.reaped(&used)
+			j.reaped(pid, &used)
 			continue
 		}
 		j.mu.Lock()
@@ -100,7 +100,7 @@ func (j *job) wait(on *terminal) (ending, error) {
 			j.pidfd = -1
 		}
 		j.mu.Unlock()
-		j.reaped(&used)
+		j.reaped(pid, &used)
 		j.reapRest()
 		j.finish()
 		return ending{pid: pid, WaitStatus: ws}, nil
@@ -118,13 +118,16 @@ func (j *job) reapRest() {
 		if err != nil || pid <= 0 {
 			return
 		}
-		j.reaped(&used)
+		j.reaped(pid, &used)
 	}
 }
 
 // reaped counts a process that has been reaped, with the descendants that it has
 // waited for itself.
-func (j *job) reaped(used *syscall.Rusage) {
+func (j *job) reaped(pid int, used *syscall.Rusage) {
+	if j.foreign(pid) {
+		return
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.reaps += time.Duration(used.Utime.Nano() + used.Stime.Nano())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,13 +75,15 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	}
 	tty := openTerminal()
 	defer tty.close()
-	signals, release := catch()
+	signals, born, release := catch()
 	defer release()
+	keepThreads()
 	if err := j.start(path, argv, childEnvironment(os.Environ(), t, runID)); err != nil {
 		// Nothing is exported of a run that never began.
 		_, _ = t.Stop(ctx)
 		return exitFailure, startError(argv[0], err)
 	}
+	born()
 	stopProgress := startProgress(stderr, set.Progress, t, func() bool { return !isTerminal(stderr) || !tty.background() })
 	ended := make(chan struct{})
 	go tty.pass(signals, j, ended)
@@ -108,14 +109,14 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	// The report is kept before anything is sent: a collector that hangs, or
 	// somebody who loses patience with it, must not cost it.
 	if err := writeJSON(set.JSON, report, stdout); err != nil {
-		fmt.Fprintf(stderr, "wattspan: the report was not written: %v\n", err)
+		fmt.Fprintf(stderr, "wattspan: %v\n", err)
 	}
+	release() // what is left can be interrupted
 	if !set.Quiet {
 		p := newPage(stderr, set.Color, os.Getenv)
 		printSummary(p, report, set.Verbose)
 		_ = p.flush()
 	}
-	release() // what is left can be interrupted
 	for _, problem := range out.shutdown(ctx) {
 		fmt.Fprintf(stderr, "wattspan: %s\n", problem)
 	}
@@ -135,8 +136,7 @@ func childEnvironment(own []string, t *tracker.Tracker, runID string) []string {
 		env = slices.DeleteFunc(env, func(variable string) bool { return strings.HasPrefix(variable, name+"=") })
 		env = append(env, name+"="+value)
 	}
-	set(tracker.EnvRunner, strconv.Itoa(os.Getpid()))
-	set(tracker.EnvRunID, runID)
+	set(tracker.EnvRunner, tracker.Runner(os.Getpid(), runID))
 	span := trace.ContextWithSpan(context.Background(), t.Span())
 	propagation.TraceContext{}.Inject(span, &envcar.Carrier{SetEnvFunc: set})
 	return env
@@ -168,35 +168,4 @@ func describeProcess(t *tracker.Tracker, command string, pid, exit int) {
 		span.SetAttributes(semconv.ErrorTypeKey.String("exit code " + strconv.Itoa(exit)))
 		span.SetStatus(codes.Error, "exit code "+strconv.Itoa(exit))
 	}
-}
-
-// writeJSON writes the report to a file, completely or not at all.
-func writeJSON(path string, report tracker.Report, stdout io.Writer) error {
-	if path == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return err
-	}
-	data = append(data, '\n')
-	if path == "-" {
-		_, err := stdout.Write(data)
-		return err
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		// A pipe or a device is written to, not replaced.
-		return os.WriteFile(path, data, 0)
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

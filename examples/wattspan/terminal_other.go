@@ -18,10 +18,10 @@ func (*terminal) close() {}
 func (*terminal) background() bool { return false }
 
 // catch keeps an interrupt from ending the runner before the command.
-func catch() (signals chan os.Signal, release func()) {
+func catch() (signals chan os.Signal, born, release func()) {
 	signals = make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt)
-	return signals, func() { signal.Stop(signals) }
+	return signals, func() {}, func() { signal.Stop(signals) }
 }
 
 func (*terminal) pass(signals <-chan os.Signal, _ *job, done <-chan struct{}) {

@@ -56,16 +56,30 @@ func (t *terminal) foreground() bool {
 func (t *terminal) background() bool { return t.file != nil && !t.foreground() }
 
 // catch makes the signals that mean the command arrive at the runner. One that
-// was ignored when the runner was started stays ignored, by the command too:
-// this is what nohup is about.
-func catch() (signals chan os.Signal, release func()) {
+// was ignored when the runner was started is ignored by the command too, which is
+// what nohup is about: it stays so until born is called, after the command's
+// start. From then on it is forwarded, as the command may have other ideas.
+//
+// A pipe that nobody reads any more must not end the runner, nor anything else
+// that goes wrong with its own few lines: SIGPIPE is taken and not released.
+func catch() (signals chan os.Signal, born, release func()) {
 	signals = make(chan os.Signal, 32)
-	for _, s := range caught {
-		if !signal.Ignored(s) && !ignoredAtStart(s.(syscall.Signal)) {
+	pipes := make(chan os.Signal, 1)
+	for _, s := range append(caught, syscall.SIGPIPE) {
+		switch {
+		case ignoredAtStart(s.(syscall.Signal)):
+			signal.Ignore(s)
+		case s == syscall.SIGPIPE:
+			signal.Notify(pipes, s)
+		default:
 			signal.Notify(signals, s)
 		}
 	}
-	return signals, func() { signal.Stop(signals) }
+	born = func() {
+		signal.Notify(signals, caught...)
+		signal.Notify(pipes, syscall.SIGPIPE)
+	}
+	return signals, born, func() { signal.Stop(signals) }
 }
 
 // pass hands the signals on to the command until done is closed, but not those
@@ -100,7 +114,10 @@ func (t *terminal) pass(signals <-chan os.Signal, j *job, done <-chan struct{}) 
 func (t *terminal) stopped(s syscall.Signal) {
 	const tidying = 5 * time.Second
 	asked := time.Since(time.Unix(0, t.suspend.Load())) < tidying
-	if t.file != nil && (s == syscall.SIGTSTP || s == syscall.SIGSTOP && asked) {
+	// A shell with job control makes its job a group of its own. In a script
+	// nobody would continue the runner.
+	job := s == syscall.SIGTSTP && unix.Getpgrp() == os.Getpid()
+	if t.file != nil && (asked && (s == syscall.SIGTSTP || s == syscall.SIGSTOP) || job) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	}
 }

@@ -44,6 +44,10 @@ func OpenTree(pid int) (*Tree, error) {
 // the error wraps [sensors.ErrLost].
 func (t *Tree) Read() (TreeUsage, error) { return t.tree.read() }
 
+// Except leaves processes out from now on, with their descendants, and none but
+// these: those that a process had before it began what is to be counted.
+func (t *Tree) Except(pids ...int) { t.tree.exclude(pids) }
+
 // PIDs returns the numbers of the processes that the last walk counted, parents
 // before their children. The next Read uses the slice again.
 func (t *Tree) PIDs() []int { return t.tree.pids }

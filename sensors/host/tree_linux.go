@@ -25,8 +25,9 @@ type tree struct {
 	last    TreeUsage
 	pids    []int
 	visited map[int]struct{}
-	pending []int    // found and not yet visited, the next one last
-	parents []family // of all processes, where the kernel has no children files
+	except  map[int]struct{} // are left out
+	pending []int            // found and not yet visited, the next one last
+	parents []family         // of all processes, where the kernel has no children files
 	path    [64]byte
 	text    []byte // of a file
 	names   []byte // of a directory
@@ -67,6 +68,9 @@ func (t *tree) read() (TreeUsage, error) {
 	var sum TreeUsage
 	t.pids, t.pending = t.pids[:0], t.pending[:0]
 	clear(t.visited)
+	for pid := range t.except {
+		t.visited[pid] = struct{}{}
+	}
 	t.visited[t.root] = struct{}{}
 	if t.scans {
 		if err := t.scan(); err != nil {
@@ -90,6 +94,13 @@ func (t *tree) read() (TreeUsage, error) {
 	sum.Processes = len(t.pids)
 	t.last = sum
 	return sum, nil
+}
+
+func (t *tree) exclude(pids []int) {
+	t.except = make(map[int]struct{}, len(pids))
+	for _, pid := range pids {
+		t.except[pid] = struct{}{}
+	}
 }
 
 func (t *tree) failed(err error) error {
