@@ -426,7 +426,7 @@ func reportWritable(path string) error {
 	if err := reportPlaceable("", path); err != nil || path == "" || path == "-" {
 		return err
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	if info, err := os.Stat(path); err == nil && (!info.Mode().IsRegular() || isSystem(path)) {
 		return nil // a pipe or a device, which is written to
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")

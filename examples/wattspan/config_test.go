@@ -1005,3 +1005,20 @@ func FuzzConfiguration(f *testing.F) {
 		}
 	})
 }
+
+// What Kubernetes puts into every container for a Service of that name is nobody's
+// option.
+func TestServiceVariables(t *testing.T) {
+	for name, known := range map[string]bool{
+		"WATTSPAN_SERVICE_HOST": true, "WATTSPAN_SERVICE_PORT": true, "WATTSPAN_PORT": true,
+		"WATTSPAN_COLLECTOR_SERVICE_PORT_OTLP_GRPC": true, "WATTSPAN_COLLECTOR_PORT_4317_TCP": true,
+		"WATTSPAN_COLLECTOR_PORT_4317_TCP_ADDR": true, "WATTSPAN_COLLECTOR_PORT_4317_TCP_PROTO": true,
+		"WATTSPAN_PORTS": false, "WATTSPAN_HOST": false, "WATTSPAN_PORT_4317": false,
+	} {
+		p := newPlace(t)
+		p.environ = append(p.environ, name+"=10.0.0.1")
+		if _, err := p.load(); (err == nil) != known {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

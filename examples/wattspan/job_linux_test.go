@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -139,6 +140,61 @@ func TestOrphanThatLivesOn(t *testing.T) {
 			// On a loaded machine it gets less than all of the time.
 			if cpu := *r.Job.CPUSeconds; cpu < 0.3 || cpu > 2*r.Run.Duration {
 				t.Errorf("%v s of CPU time counted in %v s", cpu, r.Run.Duration)
+			}
+		})
+	}
+}
+
+// What leaves the job's group by itself still counts.
+func TestLeavingTheGroup(t *testing.T) {
+	group, err := newCgroup()
+	if err != nil {
+		t.Skip(err)
+	}
+	origin := group.origin
+	_ = group.close()
+	elsewhere := filepath.Join(origin, fmt.Sprintf("elsewhere-%d", os.Getpid()))
+	if err := os.Mkdir(elsewhere, 0o755); err != nil {
+		t.Skip(err)
+	}
+	defer os.Remove(elsewhere)
+	r, log := count(t, nil, `echo $$ > `+elsewhere+`/cgroup.procs && "$BURN" 500ms "$LOG"`)
+	if used, n := burned(t, log); n != 1 || *r.Job.CPUSeconds < 0.99*used.Seconds() {
+		t.Errorf("%v s counted of %v in %d processes", *r.Job.CPUSeconds, used, n)
+	}
+}
+
+// Children that a process had before it became the runner are none of the job's,
+// dead or alive.
+func TestEarlierChildren(t *testing.T) {
+	for way, as := range accountings() {
+		t.Run(way, func(t *testing.T) {
+			burn, err := burner()
+			if err != nil {
+				t.Fatal(err)
+			}
+			open(t, filepath.Dir(burn))
+			log := filepath.Join(t.TempDir(), "log")
+			for _, path := range []string{log} {
+				if err := os.WriteFile(path, nil, 0o600); err == nil {
+					err = os.Chmod(path, 0o666)
+				}
+				open(t, filepath.Dir(path))
+			}
+			cmd := exec.Command("sh", "-c", `"$BURN" 300ms "$LOG" & "$BURN" 30s "$LOG" >/dev/null 2>&1 & exec "$W" run --quiet --json - -- sleep 1.5`)
+			cmd.Env = append(cleanEnvironment(), "BURN="+burn, "LOG="+log, "W="+binary(t))
+			cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Setpgid: true}
+			if as != nil {
+				cmd.SysProcAttr.Credential = as.Credential
+			}
+			out, err := cmd.Output()
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			var r tracker.Report
+			if err := errors.Join(err, json.Unmarshal(out, &r)); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if got := *r.Job.CPUSeconds; got > 0.2 {
+				t.Errorf("%v s of CPU time counted for a sleep", got)
 			}
 		})
 	}

@@ -354,6 +354,24 @@ func TestJobControl(t *testing.T) {
 	}
 }
 
+// In a script nobody would continue a runner that stops itself with its command.
+func TestStoppedInAScript(t *testing.T) {
+	c := shell(t)
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte(`cd "$(dirname "$0")"
+		"$WATTSPAN" run --quiet -- sh -c 'echo $$ > pid; kill -TSTP $$; exit 5' &
+		until [ -s pid ]; do sleep 0.05; done; sleep 0.3; kill -CONT "$(cat pid)"
+		wait $!; echo status $?`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.say(t, "sh "+script+"\n")
+	if got := c.expect(t, "status"); got != "status 5" {
+		t.Errorf("%q", got)
+	}
+	c.say(t, "exit\n")
+	c.exit(t)
+}
+
 // In the background a command that reads the terminal is stopped, and the shell
 // sees it.
 func TestBackground(t *testing.T) {
