@@ -175,12 +175,10 @@ func TestEarlierChildren(t *testing.T) {
 			}
 			open(t, filepath.Dir(burn))
 			log := filepath.Join(t.TempDir(), "log")
-			for _, path := range []string{log} {
-				if err := os.WriteFile(path, nil, 0o600); err == nil {
-					err = os.Chmod(path, 0o666)
-				}
-				open(t, filepath.Dir(path))
+			if err := errors.Join(os.WriteFile(log, nil, 0o600), os.Chmod(log, 0o666)); err != nil {
+				t.Fatal(err)
 			}
+			open(t, filepath.Dir(log))
 			cmd := exec.Command("sh", "-c", `"$BURN" 300ms "$LOG" & "$BURN" 30s "$LOG" >/dev/null 2>&1 & exec "$W" run --quiet --json - -- sleep 1.5`)
 			cmd.Env = append(cleanEnvironment(), "BURN="+burn, "LOG="+log, "W="+binary(t))
 			cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Setpgid: true}
