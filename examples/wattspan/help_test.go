@@ -155,3 +155,24 @@ func TestHelpExplainsWords(t *testing.T) {
 		}
 	}
 }
+
+// What there is no help on is an error that scripts see.
+func TestHelpOnNothing(t *testing.T) {
+	for _, args := range [][]string{{"help", "nonsense"}, {"help", "config", "nonsense"}} {
+		var stdout, stderr strings.Builder
+		code := execute(t.Context(), args, &stdout, &stderr)
+		if want := "wattspan: no help on "; code != exitFailure || !strings.HasPrefix(stderr.String(), want) || stdout.Len() > 0 {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, stdout.String(), stderr.String())
+		}
+	}
+	var root, stderr strings.Builder
+	if execute(t.Context(), []string{"help"}, &root, &stderr); !strings.Contains(root.String(), "--version") {
+		t.Errorf("the help does not name --version:\n%s", root.String())
+	}
+	for _, args := range [][]string{{"help"}, {"help", "run"}, {"help", "method"}, {"help", "config", "show"}} {
+		var stdout, stderr strings.Builder
+		if code := execute(t.Context(), args, &stdout, &stderr); code != 0 || stdout.Len() == 0 || stderr.Len() > 0 {
+			t.Errorf("%q: exit code %d, %q", args, code, stderr.String())
+		}
+	}
+}

@@ -58,6 +58,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(newDoctorCommand(stdout, &code))
 	root.AddCommand(newConfigCommand(stdout))
 	root.AddCommand(helpTopics()...)
+	root.SetHelpCommand(newHelpCommand())
 	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(flagError)
 	if err := root.ExecuteContext(ctx); err != nil {

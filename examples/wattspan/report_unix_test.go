@@ -151,3 +151,13 @@ func TestIgnoredSignalsAreForwarded(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// Without a PATH the system's programs are found all the same, as by execvp.
+func TestWithoutPath(t *testing.T) {
+	if _, said := shellRun(t, `unset PATH; "$W" run --quiet -- ls -d /; echo code $?`); said != "/\ncode 0\n" {
+		t.Errorf("%q", said)
+	}
+	if _, said := shellRun(t, `PATH=; "$W" run --quiet -- ls; echo code $?`); !strings.HasSuffix(said, "code 127\n") {
+		t.Errorf("%q", said)
+	}
+}

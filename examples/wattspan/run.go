@@ -59,8 +59,8 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 	if err != nil {
 		return exitFailure, err
 	}
-	path, err := exec.LookPath(argv[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) {
+	path, err := lookPath(argv[0])
+	if err != nil {
 		return exitFailure, startError(argv[0], err)
 	}
 	runID := tracker.RunID()
@@ -124,6 +124,24 @@ func run(ctx context.Context, set settings, argv []string, stdout, stderr io.Wri
 		return exitInterrupted, nil
 	}
 	return exit, nil
+}
+
+// lookPath finds the program of a command as execvp does: in the folders that
+// PATH names, the working directory among them if it is named, and without a
+// PATH where the system has its programs.
+func lookPath(command string) (string, error) {
+	path, err := exec.LookPath(command)
+	if errors.Is(err, exec.ErrDot) {
+		return path, nil
+	}
+	if _, set := os.LookupEnv("PATH"); err != nil && !set && filepath.Base(command) == command {
+		for _, dir := range []string{"/bin", "/usr/bin"} {
+			if path, err := exec.LookPath(filepath.Join(dir, command)); err == nil {
+				return path, nil
+			}
+		}
+	}
+	return path, err
 }
 
 // childEnvironment returns the environment of the command: the runner's own, with
