@@ -154,6 +154,8 @@ type Reading struct {
 	// means as Device.Method says. It differs once a driver has stopped to
 	// support the better method.
 	Method Method
+	// ErrorBand is that of Method, where it is not the device's own.
+	ErrorBand float64
 	// Err says why the device could not be read this time. The tally then
 	// holds its last value. Test it with errors.Is against the sentinels of
 	// this package.

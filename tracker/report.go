@@ -231,7 +231,7 @@ func (t *Tracker) report(now *sample) Report {
 		total.add(d.Component, now.devices[i].charged(t.sampler.devices[i], r.Scope))
 		parts = append(parts, emissions.Part{
 			Value: float64(*d.Attributed),
-			Rel:   relativeError(t.sampler.devices[i], now.devices[i].Observed),
+			Rel:   relativeError(t.sampler.devices[i], &now.devices[i]),
 			Group: string(d.Component),
 		})
 	}
@@ -298,7 +298,7 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 	}
 	e := now.Energy.Joules()
 	d.Energy = &e
-	low, high := emissions.Bounds(e, relativeError(desc, now.Observed))
+	low, high := emissions.Bounds(e, relativeError(desc, now))
 	d.Low, d.High = &low, &high
 	switch {
 	case t.sampler.scope == Machine:
@@ -313,8 +313,11 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 // relativeError returns the relative error of a device's energy over a time: its
 // systematic band, and the staleness of the readings at both ends, each
 // uniformly distributed over a refresh period (an RMS of √(2/12) of a period).
-func relativeError(d sensors.Device, observed time.Duration) float64 {
-	band := d.ErrorBand
+func relativeError(d sensors.Device, now *deviceState) float64 {
+	band, observed := d.ErrorBand, now.Observed
+	if now.ErrorBand > max(band, 0) { // it is 0 where the method is the device's own
+		band = now.ErrorBand
+	}
 	if !(band >= 0 && band <= 1) {
 		// A sensor that says nothing sensible may be wrong by anything; an
 		// interval without end could not be written as JSON.

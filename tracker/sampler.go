@@ -319,6 +319,10 @@ func (s *sampler) settle(last, next *sample) {
 			now.Tally = was.Tally
 		}
 		delta := now.Energy - was.Energy
+		// A figure is as good as the worst of what it was made of.
+		if !(now.ErrorBand > was.ErrorBand) {
+			now.ErrorBand = was.ErrorBand
+		}
 		now.job = was.job
 		// Rounded down: the remainder stays with the machine.
 		switch s.shareOf(i, next) {

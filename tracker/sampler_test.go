@@ -199,3 +199,41 @@ func TestPaceFollowsTheSensor(t *testing.T) {
 		}
 	})
 }
+
+// demoted is a sensor that is read by a worse method for a while.
+type demoted struct {
+	sensors.Sensor
+	from, to time.Time
+}
+
+func (d demoted) Read(dst []sensors.Reading) {
+	d.Sensor.Read(dst)
+	if now := time.Now(); now.After(d.from) && now.Before(d.to) {
+		dst[0].Method, dst[0].ErrorBand = sensors.MethodPower, 0.2
+	}
+}
+
+// A figure is as uncertain as the worst method that it was made by.
+func TestBandOfTheWorstMethod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		sensor := demoted{Sensor: sensortest.NewSensor(nil, sensors.Timing{}, sensortest.Script{
+			Device: sensors.Device{ID: "GPU-0", Component: sensors.GPU, ErrorBand: 0.05}, Curve: sensortest.Constant(100), MaxPower: 1050,
+		}), from: begin.Add(1500 * time.Millisecond), to: begin.Add(3500 * time.Millisecond)}
+		tr, s := &Tracker{blank: Report{Scope: Machine}}, newSampler(sensors.NewSet(sensor), true, time.Second)
+		tr.sampler, s.scope = s, Machine
+		s.start()
+		width := func() float64 {
+			d := tr.Snapshot().Devices[0]
+			return float64(*d.High / *d.Energy)
+		}
+		time.Sleep(1200 * time.Millisecond)
+		before := width()
+		time.Sleep(8 * time.Second)
+		after := width()
+		s.stop(t.Context())
+		if before > 1.15 || after < 1.4 {
+			t.Errorf("up to %.2f times the figure before, %.2f times after; want about 1.1 and 1.5", before, after)
+		}
+	})
+}

@@ -412,11 +412,11 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 			notes = append(notes, "the power sensor of this model sees a quarter of the time")
 		}
 	case sensors.MethodPowerAverage:
-		d.ErrorBand = 0.07
+		d.ErrorBand = powerBand(sensors.MethodPowerAverage)
 		d.Refresh = window
 		notes = append(notes, "no energy counter: 1 s average power is integrated")
 	default:
-		d.ErrorBand = 0.20
+		d.ErrorBand = powerBand(sensors.MethodPower)
 		notes = append(notes, "no energy counter: instantaneous power is integrated")
 	}
 	if g.scope == scopeModule {
@@ -432,6 +432,14 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	}
 	d.Note = strings.Join(notes, "; ")
 	return d
+}
+
+// powerBand is the error band of a power that is integrated.
+func powerBand(m sensors.Method) float64 {
+	if m == sensors.MethodPowerAverage {
+		return 0.07
+	}
+	return 0.20
 }
 
 // probe asks for everything once. It returns the best source that answers, the
@@ -721,7 +729,7 @@ func (g *gpu) reading() sensors.Reading {
 		r.At = g.now()
 	}
 	if g.source.method != g.first {
-		r.Method = g.source.method
+		r.Method, r.ErrorBand = g.source.method, powerBand(g.source.method)
 	}
 	return r
 }

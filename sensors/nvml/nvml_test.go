@@ -248,11 +248,11 @@ func TestDemotion(t *testing.T) {
 	g.Faults = []sensortest.Fault{{On: "energy", During: gone}}
 	r := start(t, g)
 	got := r.every(time.Second, 10)[0]
-	if got.Method != "" || got.Energy != 2500e6 {
+	if got.Method != "" || got.ErrorBand != 0 || got.Energy != 2500e6 {
 		t.Fatalf("before: %+v", got)
 	}
 	got = r.after(time.Second)[0]
-	if got.Method != sensors.MethodPowerAverage || got.Energy != 2500e6 || got.Err != nil {
+	if got.Method != sensors.MethodPowerAverage || got.ErrorBand != 0.07 || got.Energy != 2500e6 || got.Err != nil {
 		t.Fatalf("the tally goes on from where it was: %+v", got)
 	}
 	if p := r.sensor.Timing().MaxInterval; p != time.Second {
