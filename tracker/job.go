@@ -186,24 +186,41 @@ type clocks struct {
 	memory *host.MemoryUse
 }
 
-func openClocks(roots sensors.Roots) clocks {
+// openClocks opens those that some device's share is found by.
+func openClocks(roots sensors.Roots, devices []sensors.Device) clocks {
 	var c clocks
-	c.cpu, _ = host.OpenCPUClock(roots)
-	c.memory, _ = host.OpenMemoryUse(roots)
+	has := func(component sensors.Component) bool {
+		return slices.ContainsFunc(devices, func(d sensors.Device) bool { return d.Component == component })
+	}
+	if has(sensors.CPU) {
+		c.cpu, _ = host.OpenCPUClock(roots)
+	}
+	if has(sensors.Memory) {
+		c.memory, _ = host.OpenMemoryUse(roots)
+	}
 	return c
 }
 
-// read returns what the machine uses. What cannot be read now is 0, and nothing
-// is charged by it.
-func (c clocks) read() (busy time.Duration, inUse uint64) {
+// machineUse is what the machine uses at a moment. What could not be read then is
+// not known, and nothing is charged by it.
+type machineUse struct {
+	busy      time.Duration // CPU time so far
+	busyKnown bool
+	inUse     uint64 // memory, in bytes; 0 where it is not known
+}
+
+func (c clocks) read() (use machineUse) {
 	if c.cpu != nil {
-		times, _ := c.cpu.Read()
-		busy = times.Busy
+		times, err := c.cpu.Read()
+		use.busy, use.busyKnown = times.Busy, err == nil
 	}
 	if c.memory != nil {
-		inUse, _ = c.memory.Read()
+		inUse, err := c.memory.Read()
+		if err == nil {
+			use.inUse = inUse
+		}
 	}
-	return busy, inUse
+	return use
 }
 
 func (c clocks) close() {

@@ -27,9 +27,8 @@ type sample struct {
 
 	usage      Usage // of the job; its CPU time is since the first sample
 	usageKnown bool
-	memorySeen bool          // whether the job's memory has been known at any time
-	busy       time.Duration // CPU time of the machine
-	inUse      uint64        // memory of the machine, in bytes
+	memorySeen bool // whether the job's memory has been known at any time
+	machine    machineUse
 	suspended  time.Duration // how long the machine slept since the first sample
 
 	// footprint is that of the tracked scope since the first sample, each
@@ -283,7 +282,7 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 
 // readUsage reads what the job and the machine use.
 func (s *sampler) readUsage(last, next *sample) {
-	next.busy, next.inUse = s.clocks.read()
+	next.machine = s.clocks.read()
 	if total, ok := s.suspendedSinceBoot(); ok {
 		next.suspended = max(total-s.suspendedBase, 0)
 	}
@@ -357,17 +356,17 @@ func (s *sampler) settle(last, next *sample) {
 // jobShares returns the job's share, 0 to 1, of the CPU time that the machine was
 // busy in the window and of the memory that was in use.
 func jobShares(last, next *sample) (cpu, memory float64) {
-	if job := next.usage.CPU - last.usage.CPU; job > 0 {
+	if job := next.usage.CPU - last.usage.CPU; job > 0 && last.machine.busyKnown && next.machine.busyKnown {
 		// The machine's clock counts in steps of 10 ms and the job's need not,
 		// so that the job can seem to have used more than all of them.
-		cpu = float64(job) / float64(max(next.busy-last.busy, job))
+		cpu = float64(job) / float64(max(next.machine.busy-last.machine.busy, job))
 	}
 	// The mean of both ends, as far as they are known.
 	var held, inUse uint64
 	for _, end := range []*sample{last, next} {
-		if end.usage.HasMemory {
+		if end.usage.HasMemory && end.machine.inUse > 0 {
 			held += end.usage.Memory
-			inUse += end.inUse
+			inUse += end.machine.inUse
 		}
 	}
 	if held > 0 {

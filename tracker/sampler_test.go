@@ -43,7 +43,7 @@ func nodeSampler(tb testing.TB) *sampler {
 		Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
 		PUE:       emissions.Factor{Value: 1.2, Unit: emissions.UnitPUE},
 	}
-	s.clocks = openClocks(sensors.DefaultRoots())
+	s.clocks = openClocks(sensors.DefaultRoots(), s.devices)
 	s.rules = rules(s.devices, s.clocks, os.LookupEnv)
 	s.start()
 	tb.Cleanup(func() {

@@ -80,7 +80,7 @@ func Start(ctx context.Context, opts ...Option) (*Tracker, error) {
 	}
 	t.blank.Missing, t.blank.LeftOut = absences(set)
 	t.sampler.scope, t.sampler.model, t.sampler.log = c.scope, model, c.log
-	t.sampler.job, t.sampler.clocks = c.job, openClocks(roots)
+	t.sampler.job, t.sampler.clocks = c.job, openClocks(roots, t.sampler.devices)
 	t.sampler.rules = rules(t.sampler.devices, t.sampler.clocks, os.LookupEnv)
 	t.telemetry = newTelemetry(c, t)
 	t.sampler.onTick = t.telemetry.tickRecorder()

@@ -615,6 +615,48 @@ func TestJobShareOfMemoryWhileItLives(t *testing.T) {
 	})
 }
 
+// Where the machine's use cannot be read for a while, the job is charged with
+// nothing for that time: not with everything.
+func TestJobShareWhileTheMachineIsUnreadable(t *testing.T) {
+	m := newMachine(t)
+	m.inUse(40)
+	synctest.Test(t, func(t *testing.T) {
+		set := sensors.NewSet(sensortest.NewSensor(nil, fast,
+			counter("package-0", sensors.CPU, sensortest.Constant(100)), counter("dram-0", sensors.Memory, sensortest.Constant(10))))
+		job := new(usage)
+		job.memory.Store(10 << 30)
+		tr := start(t, set, tracker.WithJob(job), tracker.WithInterval(10*time.Second), tracker.WithDetection(sensors.WithProcRoot(m.root)))
+		step := func(seconds int) { // busy for 8 s, of which 2 are the job's
+			job.cpu.Add(int64(2 * time.Second))
+			m.busy(1000*time.Second + time.Duration(seconds)*800*time.Millisecond)
+		}
+		time.Sleep(9 * time.Second)
+		step(10)
+		time.Sleep(10 * time.Second)
+		step(20)
+		m.write("stat", "cpu  nonsense\n") // at 20 s
+		m.write("meminfo", "MemTotal: nonsense\n")
+		time.Sleep(10 * time.Second)
+		step(30)
+		m.inUse(40)
+		time.Sleep(10 * time.Second)
+		step(40)
+		time.Sleep(time.Second)
+		r := stop(t, tr)
+		for _, s := range r.Job.Shares {
+			switch s.Component {
+			case sensors.CPU: // a quarter of 1 kJ in the first and the last window, nothing in the two around 20 s
+				near(t, "cpu", float64(s.Energy), 500, 1e-6)
+			case sensors.Memory: // a quarter throughout, by the ends that are known
+				near(t, "memory", float64(s.Energy), 100, 1e-6)
+			}
+		}
+		if len(r.Job.Shares) != 2 {
+			t.Errorf("%+v", r.Job.Shares)
+		}
+	})
+}
+
 // A share that is not known is missing, not nothing.
 func TestJobShareUnknown(t *testing.T) {
 	m := newMachine(t)
