@@ -1,6 +1,7 @@
 package sensors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +18,36 @@ import (
 type Backend struct {
 	// Name is the package's name: "rapl".
 	Name string
+	// Component is what is unread when the back-end does not answer at all.
+	Component Component
+	// Supports lists what the back-end can read, for docs/HARDWARE.md.
+	Supports []Support
 	// Open probes the machine. It returns a sensor for what it can read, or
 	// nil, and an omission for everything it looked for and leaves out. It is
 	// called from a goroutine of its own, and may be abandoned there when it
 	// takes longer than Detect waits. ctx ends with Detect's wait.
 	Open func(ctx context.Context, roots Roots) (Sensor, []Omission)
+}
+
+// Support is one kind of source that a back-end can read.
+type Support struct {
+	// Hardware names what has it: "Intel Core and Xeon since Sandy Bridge".
+	Hardware string
+	// Source is the path or call: "/sys/class/powercap/intel-rapl:*/energy_uj".
+	Source    string
+	Component Component
+	// Unit is that of the raw value: "µJ", "mW".
+	Unit   string
+	Method Method
+	// ErrorBand is the relative systematic error of the figure, one standard
+	// deviation. A device of the source may have a wider one, where its Note
+	// says why.
+	ErrorBand float64
+	// Privileges says who can read it: "every user", "root (0400 since Linux
+	// 5.10)", "CAP_PERFMON".
+	Privileges string
+	// Tested says on what it was tested: "simulated", "real".
+	Tested string
 }
 
 var (
@@ -49,6 +75,18 @@ func Registered() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Supported returns what the registered back-ends can read, by the back-end's
+// name.
+func Supported() map[string][]Support {
+	registryMu.Lock()
+	defer registryMu.Unlock()
+	all := make(map[string][]Support, len(registry))
+	for _, b := range registry {
+		all[b.Name] = slices.Clone(b.Supports)
+	}
+	return all
 }
 
 // Roots are the folders where the kernel's file systems are found. In a
@@ -114,6 +152,12 @@ func WithProcRoot(root string) Option {
 // WithBackends replaces the registered back-ends by those given.
 func WithBackends(backends ...Backend) Option {
 	return optionFunc(func(d *detection) { d.backends = backends })
+}
+
+// WithBackend adds a back-end to those that are registered: one that must be
+// told where to read, such as a meter in the network.
+func WithBackend(b Backend) Option {
+	return optionFunc(func(d *detection) { d.backends = append(d.backends, b) })
 }
 
 // WithTimeout bounds the time Detect waits for a back-end that does not
@@ -188,8 +232,25 @@ func Detect(ctx context.Context, opts ...Option) (*Set, error) {
 		}
 		omitted = append(omitted, f.omitted...)
 	}
-	omitted = append(omitted, unclaimed(d)...)
-	return newSet(sensors, omitted), nil
+	omitted = append(omitted, unclaimed(d, spokenFor(sensors, omitted))...)
+	s := newSet(sensors, omitted)
+	s.readOtherwise()
+	return s, nil
+}
+
+// readOtherwise finds that what the back-end of the driver cannot read as a whole,
+// such as one that was built without cgo, is read by another, such as an exporter.
+func (s *Set) readOtherwise() {
+	at := slices.IndexFunc(s.devices, func(d Device) bool { return d.Component == GPU && strings.EqualFold(d.Vendor, "nvidia") })
+	if at < 0 {
+		return
+	}
+	for i := range s.omitted {
+		if o := &s.omitted[i]; o.Source == "nvml" && o.Device == "" && o.Status == Unreadable {
+			o.Status = Superseded
+			o.Reason += "; " + s.devices[at].Source + " reads it"
+		}
+	}
 }
 
 type opened struct {
@@ -208,7 +269,7 @@ func open(ctx context.Context, b Backend, roots Roots, timeout time.Duration) op
 		defer func() {
 			if p := recover(); p != nil {
 				o = opened{omitted: []Omission{{
-					Source: b.Name, Status: Unreadable,
+					Source: b.Name, Component: b.Component, Status: Unreadable,
 					Reason: fmt.Sprintf("the back-end failed while probing: %v", p),
 					Err:    ErrTransient,
 				}}}
@@ -228,21 +289,12 @@ func open(ctx context.Context, b Backend, roots Roots, timeout time.Duration) op
 		return o
 	case <-ctx.Done():
 		return opened{omitted: []Omission{{
-			Source: b.Name, Component: componentOf(b.Name), Status: Unreadable,
+			Source: b.Name, Component: cmp.Or(b.Component, CPU), Status: Unreadable,
 			Reason: fmt.Sprintf("%s did not answer within %v", b.Name, timeout),
 			Remedy: "see whether the driver hangs (dmesg, nvidia-smi), then start again",
 			Err:    ErrTimeout,
 		}}}
 	}
-}
-
-// componentOf names the component that is unread when a whole back-end does
-// not answer.
-func componentOf(backend string) Component {
-	if backend == "nvml" {
-		return GPU
-	}
-	return CPU
 }
 
 // Set is a disjoint set of open sensors, with what was left out of it.
@@ -292,7 +344,20 @@ func disjoint(sensors []Sensor) (chosen [][]int, superseded []Omission) {
 			all = append(all, candidate{i, j, d})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return a.Method.rank() - b.Method.rank() })
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		first := func(a, b bool) int { // those for whom it is true come first
+			switch {
+			case a == b:
+				return 0
+			case a:
+				return -1
+			default:
+				return 1
+			}
+		}
+		// Of two of one method the one that tells devices apart is kept.
+		return cmp.Or(first(a.Declared, b.Declared), a.Method.rank()-b.Method.rank(), first(!a.Whole, !b.Whole))
+	})
 	chosen = make([][]int, len(sensors))
 	var taken []Device
 next:
@@ -320,6 +385,9 @@ func overlap(a, b Device) bool {
 	switch {
 	case a.ID == b.ID:
 		return true
+	case a.Component == Node || b.Component == Node:
+		// Two meters of one machine; what it contains is not read in its stead.
+		return a.Component == b.Component
 	case a.Component == b.Component:
 		return a.Whole || b.Whole
 	default:
@@ -425,7 +493,7 @@ func (s *subset) Read(dst []Reading) {
 }
 
 // Processes implements ProcessLister, as far as the sensor does.
-func (s *subset) Processes(i int) ([]int, error) {
+func (s *subset) Processes(i int) ([]ProcessUse, error) {
 	if lister, ok := s.Sensor.(ProcessLister); ok {
 		return lister.Processes(s.index[i])
 	}
@@ -440,13 +508,32 @@ func pick(devices []Device, index []int) []Device {
 	return picked
 }
 
+// PCIDevice returns the ID of a device that is known by its address on the PCI
+// bus, such as "0000:03:00.0".
+func PCIDevice(address string) string { return "pci-" + address }
+
+// spokenFor returns the IDs of the devices that back-ends read, or say that they
+// cannot read.
+func spokenFor(sensors []Sensor, omitted []Omission) map[string]bool {
+	ids := map[string]bool{}
+	for _, s := range sensors {
+		for _, d := range s.Devices() {
+			ids[d.ID] = true
+		}
+	}
+	for _, o := range omitted {
+		ids[o.Device] = true
+	}
+	return ids
+}
+
 // unclaimed looks for hardware that no back-end of this program speaks for.
-func unclaimed(d detection) []Omission {
+func unclaimed(d detection, spokenFor map[string]bool) []Omission {
 	var omitted []Omission
-	for _, gpus := range otherGPUs(d.roots) {
+	for _, gpus := range otherGPUs(d.roots, spokenFor) {
 		omitted = append(omitted, Omission{
 			Source: "pci", Component: GPU, Status: Unreadable,
-			Reason: "this machine has " + gpus + ", which this version of Wattspan cannot read",
+			Reason: "this machine has " + gpus + ", of which nothing here tells the power",
 			Err:    ErrUnsupported,
 		})
 	}
@@ -488,14 +575,15 @@ func pciDevices(roots Roots) []pciDevice {
 func (d pciDevice) display() bool    { return strings.HasPrefix(d.class, "0x03") }
 func (d pciDevice) processing() bool { return strings.HasPrefix(d.class, "0x12") }
 
-// otherGPUs lists the accelerators of vendors that no back-end reads. The
+// otherGPUs lists the accelerators that no back-end speaks for. The
 // graphics of a processor are in its own figure: those of Intel are on the first
 // bus, and those of AMD have little memory of their own.
-func otherGPUs(roots Roots) []string {
+func otherGPUs(roots Roots, spokenFor map[string]bool) []string {
 	const little = 6 << 30
 	counts := map[string]int{}
 	for _, d := range pciDevices(roots) {
 		switch {
+		case spokenFor[PCIDevice(d.address)]:
 		case d.vendor == "0x1002" && (d.processing() || d.display() && d.memory > little):
 			counts["AMD"]++
 		case d.vendor == "0x8086" && d.display() && !strings.Contains(d.address, ":00:"):

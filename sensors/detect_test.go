@@ -56,6 +56,9 @@ var (
 	ramModel  = sensors.Device{ID: "memory", Component: sensors.Memory, Method: sensors.MethodModel, Whole: true}
 	dram      = sensors.Device{ID: "dram-0", Component: sensors.Memory}
 	gpu       = sensors.Device{ID: "GPU-1", Component: sensors.GPU}
+	node      = sensors.Device{ID: "node", Component: sensors.Node, Scope: sensors.ScopeNode}
+	battery   = sensors.Device{ID: "battery", Component: sensors.Node, Method: sensors.MethodPower, Scope: sensors.ScopeNode}
+	plug      = sensors.Device{ID: "plug", Component: sensors.Node, Method: sensors.MethodPower, Scope: sensors.ScopeNode, Declared: true}
 	superchip = sensors.Device{ID: "GPU-1", Component: sensors.GPU, Scope: sensors.ScopeModule,
 		Includes: []sensors.Component{sensors.CPU, sensors.Memory}}
 )
@@ -83,6 +86,18 @@ func TestDetectKeepsADisjointSet(t *testing.T) {
 		{"a superchip's module holds the processor and the memory", []sensors.Backend{
 			backend("host", nil, cpuModel, ramModel), backend("nvml", nil, superchip)},
 			[]string{"GPU-1"}},
+		{"of two counters the one that tells devices apart is read", []sensors.Backend{
+			backend("cray", nil, sensors.Device{ID: "cray-gpu", Component: sensors.GPU, Whole: true}), backend("nvml", nil, gpu), backend("host", nil, cpuModel, ramModel)},
+			[]string{"GPU-1", "cpu", "memory"}},
+		{"a meter of the node is beside its components", []sensors.Backend{
+			backend("host", nil, cpuModel, ramModel), backend("cray", nil, node), backend("rapl", nil, packages...)},
+			[]string{"memory", "node", "package-0", "package-1"}},
+		{"of two meters of the node the better is read", []sensors.Backend{
+			backend("host", nil, cpuModel, ramModel), backend("battery", nil, battery), backend("cray", nil, node)},
+			[]string{"cpu", "memory", "node"}},
+		{"a meter that was named is preferred to what was found", []sensors.Backend{
+			backend("host", nil, cpuModel, ramModel), backend("cray", nil, node), backend("command", nil, plug)},
+			[]string{"cpu", "memory", "plug"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -104,6 +119,26 @@ func TestDetectKeepsADisjointSet(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A driver that cannot be asked leaves nothing out where somebody else reads its
+// GPUs; a GPU that the driver itself speaks of does.
+func TestReadOtherwise(t *testing.T) {
+	read := gpu
+	read.Vendor = "nvidia"
+	whole := sensors.Omission{Source: "nvml", Component: sensors.GPU, Status: sensors.Unreadable, Reason: "no cgo"}
+	single := sensors.Omission{Source: "nvml", Component: sensors.GPU, Status: sensors.Unreadable, Device: "GPU-9", Reason: "lost"}
+	set := detect(t, backend("host", nil, cpuModel, ramModel), backend("dcgm", nil, read), backend("nvml", []sensors.Omission{whole, single}))
+	if missing := set.Missing(); len(missing) != 1 || missing[0].Device != "GPU-9" {
+		t.Errorf("%+v", missing)
+	}
+	if o := set.Omissions()[0]; o.Status != sensors.Superseded || o.Reason != "no cgo; dcgm reads it" {
+		t.Errorf("%+v", o)
+	}
+	set = detect(t, backend("host", nil, cpuModel, ramModel), backend("nvml", []sensors.Omission{whole}))
+	if missing := set.Missing(); len(missing) != 1 || missing[0].Status != sensors.Unreadable {
+		t.Errorf("%+v", missing)
 	}
 }
 
@@ -225,7 +260,7 @@ func write(t *testing.T, path, text string) {
 func TestDetectSurvivesBackends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := sensortest.NewSensor(nil, sensors.Timing{}, sensortest.Script{Device: gpu, Curve: sensortest.Constant(1)})
-		hanging := sensors.Backend{Name: "nvml", Open: func(context.Context, sensors.Roots) (sensors.Sensor, []sensors.Omission) {
+		hanging := sensors.Backend{Name: "nvml", Component: sensors.GPU, Open: func(context.Context, sensors.Roots) (sensors.Sensor, []sensors.Omission) {
 			time.Sleep(time.Minute)
 			return late, nil
 		}}
@@ -327,6 +362,20 @@ func TestOtherGPUs(t *testing.T) {
 				sensors.WithSysRoot(sys), sensors.WithProcRoot(t.TempDir()))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if test.want != "" {
+				// A back-end that reads the first of them speaks for that one.
+				read := gpu
+				read.ID = sensors.PCIDevice(test.cards[0].address)
+				set, err := sensors.Detect(context.Background(), sensors.WithBackends(backend("hwmon", nil, read)),
+					sensors.WithSysRoot(sys), sensors.WithProcRoot(t.TempDir()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				left := slices.DeleteFunc(set.Omissions(), func(o sensors.Omission) bool { return o.Source != "pci" })
+				if len(left) != min(len(test.cards)-1, 1) || len(left) > 0 && !strings.Contains(left[0].Reason, "a GPU of AMD") {
+					t.Errorf("with the first of %d read: %+v", len(test.cards), left)
+				}
 			}
 			gpu := set.Missing()[0]
 			if gpu.Component != sensors.GPU || (gpu.Status == sensors.Unreadable) != (test.want != "") || !strings.Contains(gpu.Reason, test.want) {

@@ -22,4 +22,7 @@ var (
 	ErrTimeout = errors.New("no answer in time")
 	// ErrTransient is returned when one read failed and the next may not.
 	ErrTransient = errors.New("read failed")
+	// ErrDisagreement is a doubt, not a failure: two ways to read one device
+	// differ by more than both of their errors.
+	ErrDisagreement = errors.New("readings disagree")
 )

@@ -24,13 +24,13 @@ func TestIntegrator(t *testing.T) {
 		{
 			name:     "a ramp is exact",
 			readings: []reading{{0, 0}, {1, 100}, {3, 300}},
-			want:     sensors.Tally{Energy: 450e6, Observed: 3 * time.Second},
+			want:     sensors.Tally{Energy: 450e6, Observed: 3 * time.Second, Variance: (100*100 + 400*400) / 2},
 		},
 		{
 			// alumet counted only when the power rises.
 			name:     "falling and constant power count",
 			readings: []reading{{0, 200}, {1, 100}, {2, 100}},
-			want:     sensors.Tally{Energy: 250e6, Observed: 2 * time.Second},
+			want:     sensors.Tally{Energy: 250e6, Observed: 2 * time.Second, Variance: 100 * 100 / 2},
 		},
 		{
 			name:       "real time, not the nominal interval",
@@ -48,6 +48,11 @@ func TestIntegrator(t *testing.T) {
 			name:     "a gap is not known",
 			readings: []reading{{0, 100}, {1, 100}, {61, 100}, {62, 100}},
 			want:     sensors.Tally{Energy: 200e6, Observed: 2 * time.Second},
+		},
+		{
+			name:     "nor is what a step across a gap may have meant",
+			readings: []reading{{0, 100}, {1, 100}, {61, 500}, {62, 500}},
+			want:     sensors.Tally{Energy: 600e6, Observed: 2 * time.Second},
 		},
 		{
 			name:       "nonsense is rejected, and bridged",
@@ -71,7 +76,7 @@ func TestIntegrator(t *testing.T) {
 			name:       "what no window covers is bridged",
 			integrator: sensors.Integrator{Averaging: time.Second},
 			readings:   []reading{{0, 100}, {3, 400}},
-			want:       sensors.Tally{Energy: 400e6 + 500e6, Observed: 3 * time.Second},
+			want:       sensors.Tally{Energy: 400e6 + 500e6, Observed: 3 * time.Second, Variance: 600 * 600 / 2},
 		},
 	}
 	for _, test := range tests {
@@ -84,6 +89,48 @@ func TestIntegrator(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
+	}
+}
+
+// What lies between two readings of a device that was lost is not known, and no
+// variance makes up for it.
+func TestIntegratorRebase(t *testing.T) {
+	var g sensors.Integrator
+	g.Add(t0, 100)
+	g.Add(t0.Add(time.Second), 100)
+	g.Rebase()
+	g.Add(t0.Add(5*time.Second), 500)
+	want := sensors.Tally{Energy: 100e6, Observed: time.Second}
+	if got := g.Tally(); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	g.Add(t0.Add(6*time.Second), 400)
+	want = sensors.Tally{Energy: 550e6, Observed: 2 * time.Second, Variance: 100 * 100 / 2}
+	if got := g.Tally(); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// Independent samples of a load: the variance is that of the energies they give.
+func TestIntegratorVarianceOfRandomSamples(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const runs, readings = 2000, 100
+	var squares, predicted float64
+	for range runs {
+		var g sensors.Integrator
+		for i := range readings + 1 {
+			w := sensors.Watts(100)
+			if rng.IntN(2) == 1 {
+				w = 600
+			}
+			g.Add(t0.Add(time.Duration(i)*time.Second), w)
+		}
+		off := float64(g.Tally().Energy.Joules()) - 350*readings
+		squares += off * off / runs
+		predicted += g.Tally().Variance / runs
+	}
+	if ratio := predicted / squares; math.Abs(ratio-1) > 0.15 {
+		t.Errorf("predicted a variance of %.0f J², found %.0f J²", predicted, squares)
 	}
 }
 
@@ -142,7 +189,7 @@ func FuzzIntegrator(f *testing.F) {
 		at := t0
 		for i, w := range []float64{a, b, c, a, b} {
 			got := g.Add(at, sensors.Watts(w))
-			if got.Energy < last.Energy || got.Observed < last.Observed || got.Estimated > got.Observed {
+			if got.Energy < last.Energy || got.Observed < last.Observed || got.Estimated > got.Observed || !(got.Variance >= last.Variance) {
 				t.Fatalf("from %+v to %+v", last, got)
 			}
 			if float64(got.Energy) > 2000e6*got.Observed.Seconds()+1 {

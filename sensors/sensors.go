@@ -13,6 +13,9 @@ const (
 	GPU    Component = "gpu"
 	CPU    Component = "cpu"
 	Memory Component = "memory"
+	// Node is the machine as a whole, as a power meter at its input sees it. It
+	// contains all other components and is never added to them.
+	Node Component = "node"
 )
 
 // Method says how the joules of a device were obtained.
@@ -68,6 +71,9 @@ const (
 	// ScopeShare is a part of a larger device, as a virtual machine's threads
 	// are of the host's processor.
 	ScopeShare Scope = "share"
+	// ScopeNode is the whole machine, with what no other sensor sees: fans,
+	// disks, network, the loss of the power supplies.
+	ScopeNode Scope = "node"
 )
 
 // Device describes one thing whose energy a sensor reads.
@@ -109,6 +115,21 @@ type Device struct {
 	// Includes lists further components that are inside the figure: CPU and
 	// memory in the module reading of a superchip.
 	Includes []Component
+	// Declared is set where the user named the source: it is preferred to what
+	// was found.
+	Declared bool
+	// Parts are the instances that the device is divided into, as a GPU in MIG
+	// mode is; empty for a device that is not. They have no energy of their own.
+	Parts []Part
+}
+
+// Part is an instance of a device that is divided, such as a MIG instance.
+type Part struct {
+	// ID is what the vendor's tools call it: the UUID of a MIG instance.
+	ID string
+	// Share is its part of the device, 0 to 1: of a MIG instance its compute
+	// slices over those of the GPU. Those of a device need not add up to 1.
+	Share float64
 }
 
 // Tally is what has been accumulated for one device since its first reading.
@@ -126,6 +147,9 @@ type Tally struct {
 	Resets uint32
 	// Rejected counts readings that were physically impossible.
 	Rejected uint32
+	// Variance is that of Energy, in J², for what happened between two readings
+	// of a power and was not seen. A counter has none.
+	Variance float64
 }
 
 // Plus returns the sum of two tallies, for a device whose method changed.
@@ -136,6 +160,7 @@ func (t Tally) Plus(u Tally) Tally {
 		Estimated: t.Estimated + u.Estimated,
 		Resets:    t.Resets + u.Resets,
 		Rejected:  t.Rejected + u.Rejected,
+		Variance:  t.Variance + u.Variance,
 	}
 }
 
@@ -156,6 +181,10 @@ type Reading struct {
 	Method Method
 	// ErrorBand is that of Method, where it is not the device's own.
 	ErrorBand float64
+	// Doubt says why the figure should be doubted although the device could be
+	// read, nil where nothing speaks against it: two readings of one device that
+	// disagree, say. It wraps ErrDisagreement.
+	Doubt error
 	// Err says why the device could not be read this time. The tally then
 	// holds its last value. Test it with errors.Is against the sentinels of
 	// this package.
@@ -195,9 +224,21 @@ type Sensor interface {
 type ProcessLister interface {
 	Sensor
 	// Processes returns the processes that use device i of Devices at this
-	// moment, by their numbers in the initial PID namespace. It is called from
-	// the goroutine that reads.
-	Processes(i int) ([]int, error)
+	// moment. It is called from the goroutine that reads. A process that uses
+	// several parts of the device is there once for each.
+	Processes(i int) ([]ProcessUse, error)
+}
+
+// ProcessUse is what one process makes of a device.
+type ProcessUse struct {
+	// PID is its number in the initial PID namespace.
+	PID int
+	// Busy is the part of the time since the last question in which the process
+	// kept the device busy, 0 to 1; NaN where that is not known.
+	Busy float64
+	// Part is the ID of the part of the device that it uses; empty where the
+	// device is not divided.
+	Part string
 }
 
 // Timing says how a sensor wants to be read.

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -13,25 +14,54 @@ import (
 // first are closer together: a job begins to use its GPUs soon after it starts.
 const longestLook = 30 * time.Second
 
-// use is whether the job uses a device.
+// gone is the number of looks in a row without a process of the job after which
+// it has left a device. One can fall between two of its processes.
+const gone = 2
+
+// How the job's share of a GPU is found where it is not alone on it; alone, its
+// share is all of it, by shareUsed.
+const (
+	// shareSM: its processes' part of the time in which any process kept the
+	// multiprocessors busy.
+	shareSM share = "sm_utilization_share"
+	// shareProcesses: its part of the processes on the GPU, where the driver
+	// does not tell the busy time of each, or none was busy.
+	shareProcesses share = "gpu_process_share"
+	// shareMIG: the compute slices of the instances that its processes are on,
+	// of those of the GPU; in an instance its part of the processes there. What
+	// no instance has, nobody is charged with.
+	shareMIG share = "mig_slice_share"
+)
+
+// use is what the job makes of a device.
 type use struct {
 	// known is set where the driver says whose processes are on it.
 	known bool
-	// used is set once a process of the job has been seen on it.
+	// used is set while processes of the job are on it.
 	used bool
-	// before is the energy of the device at the last look that did not see one:
-	// the job is charged from there.
+	// before is the energy of the device at the last look at which the job was
+	// not on it: the job is charged from there.
 	before sensors.Microjoules
+	// share is the part of the device's energy that is the job's from now on, 0
+	// to 1, and method how it was found.
+	share  float64
+	method share
+	// reserved is the job's part of the device itself: 1 of a whole GPU, the
+	// slices of its MIG instances, 1/n where it is one of n owners. A process
+	// that is not the job's counts as an owner: nobody says which are together.
+	reserved float64
 }
 
 // looker looks from time to time which devices of a sensor the job uses. It lives
 // in the goroutine that reads the sensor.
 type looker struct {
-	lister sensors.ProcessLister
-	owns   func(pid int) bool
-	uses   []use
-	next   time.Time
-	pause  time.Duration
+	lister  sensors.ProcessLister
+	devices []sensors.Device
+	owns    func(pid int) bool
+	uses    []use
+	missed  []int // looks in a row at which the job was no longer on the device
+	next    time.Time
+	pause   time.Duration
 }
 
 // newLooker returns nil where nobody can tell whose a process is: a job that does
@@ -42,30 +72,113 @@ func newLooker(sensor sensors.Sensor, job JobMeter) *looker {
 	if !ok || !ok2 || !host.InitialPIDNamespace() {
 		return nil
 	}
-	return &looker{lister: lister, owns: owner.Owns, uses: make([]use, len(sensor.Devices())), pause: time.Second}
+	return watch(lister, owner.Owns)
 }
 
-// look looks, if it is time to, given the readings of now.
+// watch returns a looker for a driver that speaks of the processes that we see.
+func watch(lister sensors.ProcessLister, owns func(pid int) bool) *looker {
+	devices := lister.Devices()
+	return &looker{
+		lister: lister, devices: devices, owns: owns, pause: time.Second,
+		uses: make([]use, len(devices)), missed: make([]int, len(devices)),
+	}
+}
+
+// look looks, if it is time to, given the readings of now. It goes on as long as
+// the job lives: its processes come and go, and so do those of others.
 func (l *looker) look(now time.Time, readings []sensors.Reading) {
 	if now.Before(l.next) {
 		return
 	}
+	first := l.next.IsZero()
 	l.next = now.Add(l.pause)
 	l.pause = min(2*l.pause, longestLook)
 	for i := range l.uses {
 		u := &l.uses[i]
-		if u.used {
+		processes, err := l.lister.Processes(i)
+		found := use{}
+		if err == nil {
+			found, err = l.judge(processes, l.devices[i].Parts)
+		}
+		if err != nil {
+			// The next look may know. A driver that will not is told by what the
+			// job can see.
+			if errors.Is(err, sensors.ErrUnsupported) {
+				*u, l.missed[i] = use{}, 0
+			}
 			continue
 		}
-		processes, err := l.lister.Processes(i)
+		if !u.known && !first {
+			// What was drawn so far has been charged by another rule.
+			u.before = readings[i].Energy
+		}
+		found.before = u.before
 		switch {
-		case errors.Is(err, sensors.ErrUnsupported):
-			u.known = false
-		case err != nil: // the next look may know
-		case slices.ContainsFunc(processes, l.owns):
-			u.known, u.used = true, true
+		case found.used:
+			l.missed[i] = 0
+		case u.used:
+			if l.missed[i]++; l.missed[i] < gone {
+				continue
+			}
+			fallthrough
 		default:
-			u.known, u.before = true, readings[i].Energy
+			found.before = readings[i].Energy
+		}
+		*u = found
+	}
+}
+
+// judge finds the job's share of a device from the processes on it. It is not
+// supported where an instance is not among the parts that the device had at
+// opening.
+func (l *looker) judge(processes []sensors.ProcessUse, parts []sensors.Part) (use, error) {
+	u := use{known: true, method: shareUsed}
+	if len(parts) > 0 {
+		for _, part := range parts {
+			here := slices.DeleteFunc(slices.Clone(processes), func(p sensors.ProcessUse) bool { return p.Part != part.ID })
+			if mine, _ := l.count(here); mine > 0 {
+				u.used, u.method = true, shareMIG
+				u.share += part.Share * float64(mine) / float64(len(here))
+				u.reserved += part.Share / float64(1+len(here)-mine)
+			}
+		}
+		for _, p := range processes {
+			if l.owns(p.PID) && !slices.ContainsFunc(parts, func(part sensors.Part) bool { return part.ID == p.Part }) {
+				return use{}, sensors.ErrUnsupported
+			}
+		}
+		return u, nil
+	}
+	mine, busy := l.count(processes)
+	all := len(processes)
+	switch {
+	case mine == 0:
+	case mine == all:
+		u.used, u.share, u.reserved = true, 1, 1
+	default:
+		u.used, u.reserved = true, 1/float64(1+all-mine)
+		u.share, u.method = float64(mine)/float64(all), shareProcesses
+		if busy >= 0 {
+			u.share, u.method = busy, shareSM
 		}
 	}
+	return u, nil
+}
+
+// count returns how many of the processes are the job's, and which part of the
+// time that all of them kept the device busy was theirs; NaN where it is not known
+// of one, or none was busy.
+func (l *looker) count(processes []sensors.ProcessUse) (mine int, busy float64) {
+	var total float64
+	for _, p := range processes {
+		total += p.Busy
+		if l.owns(p.PID) {
+			mine++
+			busy += p.Busy
+		}
+	}
+	if !(total > 0) {
+		return mine, math.NaN()
+	}
+	return mine, busy / total
 }

@@ -1,10 +1,9 @@
 package tracker
 
 import (
+	"cmp"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
@@ -91,8 +90,8 @@ const (
 
 // rule says how the job is charged for one device.
 type rule struct {
-	share   share
-	visible bool // of a GPU: whether the job can use it
+	share share
+	part  float64 // of a GPU: the part of it that the job can use
 }
 
 // rules returns the rule of each device. What CUDA_VISIBLE_DEVICES says here is
@@ -108,60 +107,16 @@ func rules(devices []sensors.Device, clocks clocks, lookup func(string) (string,
 		case d.Component == sensors.Memory && clocks.memory != nil:
 			all[i].share = shareMemory
 		case d.Component == sensors.GPU && known:
-			all[i] = rule{share: shareVisible, visible: visible[i]}
+			all[i] = rule{share: shareVisible, part: visible[i]}
 		}
 	}
 	return all
 }
 
-// visibleGPUs returns which of the devices CUDA shows to the job, by the rules
-// of the CUDA programming guide: indices, or UUIDs that can be cut short; the
-// list ends at the first entry that means nothing. It is not known for a list
-// of MIG instances, which do not say what GPU they are on, nor for indices where
-// CUDA orders different GPUs by its own idea of their speed.
-func visibleGPUs(devices []sensors.Device, lookup func(string) (string, bool)) (visible map[int]bool, known bool) {
-	visible = map[int]bool{}
-	names := map[string]bool{}
-	for i, d := range devices {
-		if d.Component == sensors.GPU {
-			visible[i] = true
-			names[d.Name] = true
-		}
-	}
-	list, set := lookup("CUDA_VISIBLE_DEVICES")
-	if !set {
-		return visible, true
-	}
-	clear(visible)
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		if strings.HasPrefix(entry, "MIG-") {
-			return nil, false
-		}
-		var match func(sensors.Device) bool
-		if index, err := strconv.Atoi(entry); err == nil {
-			if order, _ := lookup("CUDA_DEVICE_ORDER"); len(names) > 1 && order != "PCI_BUS_ID" {
-				return nil, false
-			}
-			match = func(d sensors.Device) bool { return d.Index == index }
-		} else if strings.HasPrefix(entry, "GPU-") {
-			match = func(d sensors.Device) bool { return strings.HasPrefix(d.ID, entry) }
-		} else {
-			return visible, true
-		}
-		at := slices.IndexFunc(devices, func(d sensors.Device) bool { return d.Component == sensors.GPU && match(d) })
-		if at < 0 {
-			return visible, true
-		}
-		visible[at] = true
-	}
-	return visible, true
-}
-
 // shareOf returns how the job's share of device i is found in a sample.
 func (s *sampler) shareOf(i int, now *sample) share {
-	if s.rules[i].share == shareVisible && now.devices[i].use.known {
-		return shareUsed
+	if use := &now.devices[i].use; s.rules[i].share != "" && use.known {
+		return cmp.Or(use.method, shareUsed)
 	}
 	return s.rules[i].share
 }

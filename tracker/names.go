@@ -22,6 +22,8 @@ const (
 const (
 	metricHWEnergy         = "hw.energy"
 	metricHWPower          = "hw.power"
+	metricHostEnergy       = "hw.host.energy" // of a meter of the whole machine only
+	metricHostPower        = "hw.host.power"
 	metricGPUUtilization   = "hw.gpu.utilization"
 	metricEnergy           = "wattspan.energy"
 	metricEmissions        = "wattspan.emissions"
@@ -60,31 +62,38 @@ const (
 )
 
 // Values of wattspan.component beyond the components of the hardware.
-const componentOverhead = "overhead" // what the PUE adds
+const (
+	componentUnseen   = "unseen"   // what the node draws beyond its components
+	componentOverhead = "overhead" // what the PUE adds
+)
 
 // Attributes of spans, and of metrics where noted there.
 const (
-	keyRunID           = attribute.Key("wattspan.run.id")
-	keyScope           = attribute.Key("wattspan.scope")
-	keyEnergyDevice    = attribute.Key("wattspan.energy.device_j")
-	keyEnergyFacility  = attribute.Key("wattspan.energy.facility_j")
-	keyEnergyGPU       = attribute.Key("wattspan.energy.gpu_j")
-	keyEnergyCPU       = attribute.Key("wattspan.energy.cpu_j")
-	keyEnergyMemory    = attribute.Key("wattspan.energy.memory_j")
-	keyEnergyOverhead  = attribute.Key("wattspan.energy.overhead_j")
-	keyEnergyLow       = attribute.Key("wattspan.energy.low_j")
-	keyEnergyHigh      = attribute.Key("wattspan.energy.high_j")
-	keyEnergyMethod    = attribute.Key("wattspan.energy.method")
-	keyEnergyMethodGPU = attribute.Key("wattspan.energy.method.gpu")
-	keyEnergyMethodCPU = attribute.Key("wattspan.energy.method.cpu")
-	keyEnergyMethodMem = attribute.Key("wattspan.energy.method.memory")
-	keyEnergyCoverage  = attribute.Key("wattspan.energy.coverage")
-	keyEnergyPartial   = attribute.Key("wattspan.energy.partial")
-	keyAttribution     = attribute.Key("wattspan.attribution")
-	keyEmissionsOp     = attribute.Key("wattspan.emissions.operational_g")
-	keyGridIntensity   = attribute.Key("wattspan.grid.intensity_g_per_kwh")
-	keyGridZone        = attribute.Key("wattspan.grid.zone")
-	keyGridSource      = attribute.Key("wattspan.grid.source")
-	keyGridKind        = attribute.Key("wattspan.grid.kind")
-	keyPUE             = attribute.Key("wattspan.pue")
+	keyRunID            = attribute.Key("wattspan.run.id")
+	keyScope            = attribute.Key("wattspan.scope")
+	keyEnergyDevice     = attribute.Key("wattspan.energy.device_j")
+	keyEnergyNode       = attribute.Key("wattspan.energy.node_j")
+	keyEnergyFacility   = attribute.Key("wattspan.energy.facility_j")
+	keyEnergyGPU        = attribute.Key("wattspan.energy.gpu_j")
+	keyEnergyCPU        = attribute.Key("wattspan.energy.cpu_j")
+	keyEnergyMemory     = attribute.Key("wattspan.energy.memory_j")
+	keyEnergyUnseen     = attribute.Key("wattspan.energy.unseen_j")
+	keyEnergyOverhead   = attribute.Key("wattspan.energy.overhead_j")
+	keyEnergyLow        = attribute.Key("wattspan.energy.low_j")
+	keyEnergyHigh       = attribute.Key("wattspan.energy.high_j")
+	keyEnergyMethod     = attribute.Key("wattspan.energy.method")
+	keyEnergyMethodGPU  = attribute.Key("wattspan.energy.method.gpu")
+	keyEnergyMethodCPU  = attribute.Key("wattspan.energy.method.cpu")
+	keyEnergyMethodMem  = attribute.Key("wattspan.energy.method.memory")
+	keyEnergyMethodNode = attribute.Key("wattspan.energy.method.node")
+	keyEnergyQuality    = attribute.Key("wattspan.energy.quality")
+	keyEnergyCoverage   = attribute.Key("wattspan.energy.coverage")
+	keyEnergyPartial    = attribute.Key("wattspan.energy.partial")
+	keyAttribution      = attribute.Key("wattspan.attribution")
+	keyEmissionsOp      = attribute.Key("wattspan.emissions.operational_g")
+	keyGridIntensity    = attribute.Key("wattspan.grid.intensity_g_per_kwh")
+	keyGridZone         = attribute.Key("wattspan.grid.zone")
+	keyGridSource       = attribute.Key("wattspan.grid.source")
+	keyGridKind         = attribute.Key("wattspan.grid.kind")
+	keyPUE              = attribute.Key("wattspan.pue")
 )

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/node"
 )
 
 // Scope says whose energy is tracked.
@@ -52,7 +53,10 @@ type config struct {
 	place    emissions.Environment
 	declared []emissions.Factor
 	job      JobMeter
-	parent   bool // whether the run's parent is taken from the environment
+	idle     Idle
+	profile  string
+	share    string // the directory in which trackers meet; empty: the default
+	parent   bool   // whether the run's parent is taken from the environment
 	tracers  trace.TracerProvider
 	meters   metric.MeterProvider
 	attrs    []attribute.KeyValue
@@ -80,7 +84,8 @@ func WithInterval(interval time.Duration) Option {
 }
 
 // WithScope sets whose energy is tracked. The report shows both where both are
-// known.
+// known. The default is [Machine], and [Job] where another tracker reads the
+// hardware of this machine, whose figures contain this one's.
 func WithScope(scope Scope) Option {
 	return optionFunc(func(c *config) {
 		c.scope = scope
@@ -97,6 +102,40 @@ func WithJob(job JobMeter) Option { return optionFunc(func(c *config) { c.job = 
 // TRACEPARENT names, where the context given to [Start] holds none: of the
 // runner that started this program, or of a CI job.
 func WithParentFromEnvironment() Option { return optionFunc(func(c *config) { c.parent = true }) }
+
+// WithIdle says who is charged with the power that devices draw whether they work
+// or not. The default is [IdleProportional].
+func WithIdle(policy Idle) Option {
+	return optionFunc(func(c *config) {
+		c.idle = policy
+		switch policy {
+		case IdleProportional, IdleWhole, IdleReserved, IdleNone:
+		default:
+			c.fail("idle policy %q is none of %s, %s, %s and %s", policy, IdleProportional, IdleWhole, IdleReserved, IdleNone)
+		}
+	})
+}
+
+// WithNodeProfile says how what no sensor sees of the machine is modelled where
+// there is no meter of it: [NodeAuto], which is the default, [NodeNone], or the
+// name of a profile of package node.
+func WithNodeProfile(name string) Option {
+	return optionFunc(func(c *config) {
+		c.profile = name
+		if name == NodeAuto || name == NodeNone {
+			return
+		}
+		if _, err := node.Named(name); err != nil {
+			c.errs = append(c.errs, err)
+		}
+	})
+}
+
+// WithSharing names the directory in which the trackers of this machine meet: one
+// of them reads the hardware for all, and the others report their own share. The
+// default is what WATTSPAN_SHARE names, else a directory of the user's; [SharingOff]
+// is none. Containers meet in a directory that they share.
+func WithSharing(dir string) Option { return optionFunc(func(c *config) { c.share = dir }) }
 
 // WithSensors tracks the sensors of a set instead of those that
 // [sensors.Detect] finds. The set stays the caller's to close, after Stop.
@@ -159,7 +198,7 @@ func newConfig(opts []Option) (*config, error) {
 	c := &config{
 		name:     "run",
 		interval: DefaultInterval,
-		scope:    Machine,
+		idle:     IdleProportional,
 	}
 	for _, o := range opts {
 		if o != nil {

@@ -28,6 +28,7 @@ type Report struct {
 	Machine  host.Machine       `json:"machine"`
 	Energy   Energy             `json:"energy_j"`
 	Bounds   Bounds             `json:"bounds_j"`
+	Node     Node               `json:"node"`
 	Job      JobEnergy          `json:"job"`
 	Devices  []Device           `json:"devices"`
 	Missing  []Missing          `json:"missing"`
@@ -37,7 +38,9 @@ type Report struct {
 	// Emissions is nil where no energy was measured.
 	Emissions *Emissions `json:"emissions_g"`
 	// Partial is set when something that draws power could not be read.
-	Partial  bool     `json:"partial"`
+	Partial bool `json:"partial"`
+	// Quality are the doubts about the figures; empty where there are none.
+	Quality  []Flag   `json:"quality"`
 	Sampling Sampling `json:"sampling"`
 	// Notes are remarks on the run as a whole, one sentence each.
 	Notes []string `json:"notes,omitempty"`
@@ -55,18 +58,26 @@ type Run struct {
 	// what this report says is contained in that run's, and is not to be added
 	// to it. Empty where there is none.
 	Within string `json:"within,omitempty"`
+	// ReadBy is the ID of the run whose tracker reads this machine's hardware, and
+	// hands it to this one: the figures of that run for the machine contain this
+	// one's. Empty where this one reads it itself.
+	ReadBy string `json:"read_by,omitempty"`
 	// ExitCode is that of the process that was run; nil where there is none.
 	ExitCode *int `json:"exit_code"`
 }
 
 // Energy is the energy of the tracked scope, in joules. What was not measured
-// is nil. Device is the sum of the components, Facility is Device × PUE.
+// is nil. Device is the sum of the components; Node is what was drawn at the
+// machine's plug, Unseen being what no component has of it; Facility is Node × PUE,
+// Device × PUE where the node is not known.
 type Energy struct {
 	Device   *sensors.Joules `json:"device"`
+	Node     *sensors.Joules `json:"node"`
 	Facility *sensors.Joules `json:"facility"`
 	GPU      *sensors.Joules `json:"gpu"`
 	CPU      *sensors.Joules `json:"cpu"`
 	Memory   *sensors.Joules `json:"memory"`
+	Unseen   *sensors.Joules `json:"unseen"`
 }
 
 // Interval is a low and a high value, k = 2: about 95 %.
@@ -78,6 +89,7 @@ type Interval struct {
 // Bounds are the intervals of the totals in Energy; nil where those are.
 type Bounds struct {
 	Device   *Interval `json:"device"`
+	Node     *Interval `json:"node"`
 	Facility *Interval `json:"facility"`
 }
 
@@ -97,6 +109,23 @@ type JobEnergy struct {
 	Method string `json:"method"`
 	// Shares are the shares by component.
 	Shares []JobShare `json:"shares"`
+	// Unattributed is what the components listed drew and the job is not
+	// charged with.
+	Unattributed *sensors.Joules `json:"unattributed_j"`
+	// Node is the job's part of what the machine drew at its plug, in
+	// proportion to Energy; nil where the node is not known.
+	Node *sensors.Joules `json:"node_j"`
+	// Idle says who is charged with idle power.
+	Idle Idle `json:"idle"`
+	// Reserved is what is reserved for the job; nil where nothing is.
+	Reserved *Reserved `json:"reserved,omitempty"`
+}
+
+// Reserved is the part of the machine that is reserved for the job, 0 to 1.
+type Reserved struct {
+	CPU    *float64 `json:"cpu"`
+	Memory *float64 `json:"memory"`
+	Source string   `json:"source"`
 }
 
 // JobShare is the job's share of one component.
@@ -104,6 +133,9 @@ type JobShare struct {
 	Component sensors.Component `json:"component"`
 	Energy    sensors.Joules    `json:"energy_j"`
 	Method    string            `json:"method"`
+	// IdlePower is what the devices draw idle: the least mean power over 10 s of
+	// the run; nil where the run was shorter.
+	IdlePower *sensors.Watts `json:"idle_w"`
 }
 
 // attributionMachine charges the whole machine.
@@ -213,14 +245,19 @@ func (t *Tracker) report(now *sample) Report {
 			"the machine was suspended for %v; that time and its energy are not in the figures", now.suspended.Round(time.Second)))
 	}
 	r.Missing = append([]Missing(nil), t.blank.Missing...)
-	r.Devices = make([]Device, len(now.devices))
-	var parts []emissions.Part
+	r.Devices = make([]Device, 0, len(now.devices))
+	var parts, all []emissions.Part
 	var total sums
 	for i := range now.devices {
+		if i == t.sampler.node.meter {
+			continue
+		}
 		d := t.device(i, first, now)
-		r.Devices[i] = d
+		r.Devices = append(r.Devices, d)
 		if d.Energy == nil {
 			r.Missing = append(r.Missing, Missing{Component: d.Component, Device: d.ID, Status: sensors.Unreadable, Reason: d.Reason})
+		} else {
+			all = append(all, t.part(i, now, *d.Energy))
 		}
 		if d.Status != StatusOK && d.Coverage < fullCoverage {
 			r.Partial = true
@@ -229,11 +266,7 @@ func (t *Tracker) report(now *sample) Report {
 			continue
 		}
 		total.add(d.Component, now.devices[i].charged(t.sampler.devices[i], r.Scope))
-		parts = append(parts, emissions.Part{
-			Value: float64(*d.Attributed),
-			Rel:   relativeError(t.sampler.devices[i], &now.devices[i]),
-			Group: string(d.Component),
-		})
+		parts = append(parts, t.part(i, now, *d.Attributed))
 	}
 	if r.Scope == Job {
 		r.Missing = append(r.Missing, notAttributable(r.Devices)...)
@@ -241,21 +274,47 @@ func (t *Tracker) report(now *sample) Report {
 	for _, m := range r.Missing {
 		r.Partial = r.Partial || m.Status == sensors.Unreadable
 	}
+	_, relAll := emissions.Sum(all...)
+	var relNode float64
+	r.Node, relNode = t.nodeReport(first, now, relAll)
 	r.Job = t.jobEnergy(now, r.Devices)
-	if len(parts) == 0 {
+	r.Quality = t.flags(now, r)
+	_, rel := emissions.Sum(parts...)
+	if len(parts) > 0 {
+		r.Energy = total.energy()
+		r.Bounds.Device = interval(*r.Energy.Device, rel)
+	}
+	if plug := now.energies.plug.Joules(); r.Node.Energy != nil && (r.Scope == Machine || len(parts) > 0) {
+		r.Energy.Node = &plug
+		if r.Scope == Job {
+			// A share of the node is as wrong as the node and the share are.
+			relNode = emissions.Quadrature(relNode, rel)
+		}
+		rel = relNode
+		r.Bounds.Node = interval(plug, rel)
+		if r.Energy.Device != nil {
+			unseen := plug - *r.Energy.Device
+			r.Energy.Unseen = &unseen
+		}
+	} else if len(parts) == 0 {
 		return r
 	}
-	_, rel := emissions.Sum(parts...)
-	r.Energy = total.energy()
-	device := *r.Energy.Device
 	facility := now.footprint.Facility
 	r.Energy.Facility = &facility
-	r.Bounds.Device = interval(device, rel)
 	r.Bounds.Facility = interval(facility, emissions.Quadrature(rel, now.footprint.FacilityRel))
 	g := now.footprint.Operational
 	low, high := emissions.Bounds(g, emissions.Quadrature(rel, now.footprint.Rel))
 	r.Emissions = &Emissions{Operational: g, Low: low, High: high}
 	return r
+}
+
+// part is a device's energy with its error, as a part of a total.
+func (t *Tracker) part(i int, now *sample, energy sensors.Joules) emissions.Part {
+	return emissions.Part{
+		Value: float64(energy),
+		Rel:   relativeError(t.sampler.devices[i], &now.devices[i]),
+		Group: string(t.sampler.devices[i].Component),
+	}
 }
 
 // device describes device i at a sample.
@@ -304,30 +363,10 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 	case t.sampler.scope == Machine:
 		d.Attributed = &e
 	case t.sampler.attributable(i, end):
-		job := now.job.Joules()
+		job := now.charge.energy.Joules()
 		d.Attributed = &job
 	}
 	return d
-}
-
-// relativeError returns the relative error of a device's energy over a time: its
-// systematic band, and the staleness of the readings at both ends, each
-// uniformly distributed over a refresh period (an RMS of √(2/12) of a period).
-func relativeError(d sensors.Device, now *deviceState) float64 {
-	band, observed := d.ErrorBand, now.Observed
-	if now.ErrorBand > max(band, 0) { // it is 0 where the method is the device's own
-		band = now.ErrorBand
-	}
-	if !(band >= 0 && band <= 1) {
-		// A sensor that says nothing sensible may be wrong by anything; an
-		// interval without end could not be written as JSON.
-		band = 1
-	}
-	if observed <= 0 {
-		return band
-	}
-	ends := d.Refresh.Seconds() / observed.Seconds() * math.Sqrt(2./12)
-	return math.Hypot(band, ends)
 }
 
 func interval(v sensors.Joules, rel float64) *Interval {
@@ -394,14 +433,25 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 		seconds := now.usage.CPU.Seconds()
 		job.CPUSeconds = &seconds
 	}
-	var total sensors.Microjoules
+	job.Idle = t.sampler.idle
+	job.Reserved = t.sampler.reserved.report()
+	var total, drawn sensors.Microjoules
 	var ways []string
 	for _, c := range []sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory} {
 		var sum sensors.Microjoules
 		var method share
-		for i, d := range devices {
+		var idle sensors.Watts
+		k := 0
+		for i := range now.devices {
+			if i == t.sampler.node.meter {
+				continue
+			}
+			d := devices[k]
+			k++
 			if d.Component == c && d.Energy != nil && t.sampler.attributable(i, now) {
-				sum += now.devices[i].job
+				sum += now.devices[i].charge.energy
+				drawn += now.devices[i].Energy
+				idle += now.devices[i].charge.idle
 				method = t.sampler.shareOf(i, now)
 			}
 		}
@@ -411,13 +461,35 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 		total += sum
 		ways = append(ways, string(method))
 		job.Components = append(job.Components, c)
-		job.Shares = append(job.Shares, JobShare{Component: c, Energy: sum.Joules(), Method: string(method)})
+		share := JobShare{Component: c, Energy: sum.Joules(), Method: string(method)}
+		if !math.IsNaN(float64(idle)) {
+			share.IdlePower = &idle
+		}
+		job.Shares = append(job.Shares, share)
 	}
 	if len(job.Shares) > 0 {
-		j := total.Joules()
-		job.Energy, job.Method = &j, join(ways)
+		j, rest := total.Joules(), (drawn - min(total, drawn)).Joules()
+		job.Energy, job.Unattributed, job.Method = &j, &rest, join(ways)
+		if e := now.energies; e.nodeKnown && e.sensed > 0 {
+			plug := e.node.Joules() * sensors.Joules(min(float64(total)/float64(e.sensed), 1))
+			job.Node = &plug
+		}
 	}
 	return job
+}
+
+// report returns what is reserved as the report has it.
+func (r reserved) report() *Reserved {
+	if math.IsNaN(r.cpu) && math.IsNaN(r.memory) {
+		return nil
+	}
+	known := func(v float64) *float64 {
+		if math.IsNaN(v) {
+			return nil
+		}
+		return &v
+	}
+	return &Reserved{CPU: known(r.cpu), Memory: known(r.memory), Source: r.source}
 }
 
 // Coverage returns the share of the run that the energies account for, the mean

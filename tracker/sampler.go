@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
 	"github.com/wattspan/wattspan/sensors/host"
+	sharing "github.com/wattspan/wattspan/sensors/share"
 )
 
 // edgeDeadline is how long the first and the last sample wait for a source that
@@ -22,6 +24,7 @@ const edgeDeadline = 2 * time.Second
 // happened in the window is their difference.
 type sample struct {
 	at      time.Time
+	elapsed time.Duration // since the first sample
 	counts  counts
 	devices []deviceState
 
@@ -30,6 +33,11 @@ type sample struct {
 	memorySeen bool // whether the job's memory has been known at any time
 	machine    machineUse
 	suspended  time.Duration // how long the machine slept since the first sample
+	jumped     time.Duration // by how much the wall clock was moved since then
+	energies   energies
+	// takenOver are the energies of the devices at the sample from which this
+	// tracker reads them for others; nil where it always or never did.
+	takenOver []sensors.Microjoules
 
 	// footprint is that of the tracked scope since the first sample, each
 	// window with the factors that were valid in it. Its relative errors are
@@ -50,9 +58,9 @@ const minSpacing = 100 * time.Millisecond
 // deviceState is one device in a sample.
 type deviceState struct {
 	sensors.Reading
-	// job is the part of Energy that falls to the job.
-	job sensors.Microjoules
-	use use // whether the job uses it, of a GPU
+	charge charge // what of it falls to the job
+	use    use    // whether the job uses it, of a GPU
+	lost   bool   // whether it has been lost at any time
 }
 
 // seen reports whether the device has been observed for long enough to have a
@@ -68,7 +76,7 @@ func (s *deviceState) charged(d sensors.Device, scope Scope) sensors.Microjoules
 	case !s.seen(d):
 		return 0
 	case scope == Job:
-		return s.job
+		return s.charge.energy
 	default:
 		return s.Energy
 	}
@@ -79,10 +87,17 @@ func (s *deviceState) charged(d sensors.Device, scope Scope) sensors.Microjoules
 type sampler struct {
 	interval time.Duration
 	scope    Scope
+	idle     Idle
+	reserved reserved
+	node     nodeModel
 	model    emissions.Model
-	log      *slog.Logger
-	onTick   func(took time.Duration) // nil when nobody listens
-	owned    bool                     // whether the sensors are closed at the end
+
+	member        *sharing.Member // nil where no other tracker is met
+	following     *following
+	publishFailed bool
+	log           *slog.Logger
+	onTick        func(took time.Duration) // nil when nobody listens
+	owned         bool                     // whether the sensors are closed at the end
 
 	devices  []sensors.Device
 	inline   []*source
@@ -116,6 +131,9 @@ func newSampler(set *sensors.Set, owned bool, interval time.Duration) *sampler {
 		devices:  set.Devices(),
 		patience: time.NewTimer(time.Hour),
 		rules:    make([]rule, len(set.Devices())),
+		idle:     IdleProportional,
+		reserved: unreserved,
+		node:     nodeModel{meter: meterAmong(set.Devices())},
 		ask:      make(chan chan struct{}),
 		quit:     make(chan struct{}),
 		done:     make(chan struct{}),
@@ -232,6 +250,9 @@ func (s *sampler) close() {
 		}
 	}
 	s.clocks.close()
+	if s.member != nil {
+		s.member.Leave()
+	}
 }
 
 // tick takes a sample and publishes it.
@@ -270,6 +291,7 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 	}
 	for i, r := range s.scratch {
 		next.devices[i].Reading, next.devices[i].use = r, s.uses[i]
+		next.devices[i].charge = newCharge()
 		if r.Err != nil {
 			next.counts.errors++
 		}
@@ -277,6 +299,7 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 	if last != nil {
 		s.settle(last, next)
 	}
+	s.share(last, next)
 	return next
 }
 
@@ -309,7 +332,6 @@ func (s *sampler) readUsage(last, next *sample) {
 // the emissions, and the sampler's own counts.
 func (s *sampler) settle(last, next *sample) {
 	cpu, memory := jobShares(last, next)
-	var scope sensors.Microjoules
 	for i := range next.devices {
 		was, now := &last.devices[i], &next.devices[i]
 		if now.Energy < was.Energy {
@@ -317,33 +339,21 @@ func (s *sampler) settle(last, next *sample) {
 			// must not take back what has been reported.
 			now.Tally = was.Tally
 		}
-		delta := now.Energy - was.Energy
 		// A figure is as good as the worst of what it was made of.
 		if !(now.ErrorBand > was.ErrorBand) {
 			now.ErrorBand = was.ErrorBand
 		}
-		now.job = was.job
-		// Rounded down: the remainder stays with the machine.
-		switch s.shareOf(i, next) {
-		case shareCPUTime:
-			now.job += min(sensors.Microjoules(float64(delta)*cpu), delta)
-		case shareMemory:
-			now.job += min(sensors.Microjoules(float64(delta)*memory), delta)
-		case shareUsed:
-			switch {
-			case was.use.used:
-				now.job += delta
-			case now.use.used:
-				now.job += now.Energy - max(min(now.use.before, now.Energy), was.job)
-			}
-		case shareVisible:
-			if s.rules[i].visible {
-				now.job += delta
-			}
+		if now.Doubt == nil {
+			now.Doubt = was.Doubt
 		}
-		scope += now.charged(s.devices[i], s.scope) - was.charged(s.devices[i], s.scope)
+		now.lost = was.lost || errors.Is(now.Err, sensors.ErrLost)
+		s.attribute(i, last, next, cpu, memory)
 	}
-	next.footprint = last.footprint.Plus(s.model.Apply(last.at, next.at, scope.Joules(), 0))
+	next.elapsed = last.elapsed + next.at.Sub(last.at)
+	s.measure(last, next)
+	next.jumped = last.jumped + clockJump(last.at, next.at)
+	plug := next.energies.plug - last.energies.plug
+	next.footprint = last.footprint.Plus(s.model.Apply(last.at, next.at, plug.Joules(), 0))
 
 	next.counts.samples += last.counts.samples
 	next.counts.missed += last.counts.missed

@@ -13,8 +13,8 @@ import (
 	"github.com/wattspan/wattspan/sensors/sensortest"
 )
 
-// node is a set like that of a two-socket server with eight GPUs.
-func node() *sensors.Set {
+// server is a set like that of a two-socket server with eight GPUs.
+func server() *sensors.Set {
 	gpus := make([]sensortest.Script, 8)
 	for i := range gpus {
 		gpus[i] = sensortest.Script{
@@ -37,7 +37,7 @@ func node() *sensors.Set {
 }
 
 func nodeSampler(tb testing.TB) *sampler {
-	s := newSampler(node(), true, time.Hour)
+	s := newSampler(server(), true, time.Hour)
 	s.scope, s.job = Machine, newSelfJob()
 	s.model = emissions.Model{
 		Intensity: emissions.Factor{Value: 50, Unit: emissions.UnitIntensity},
@@ -82,6 +82,7 @@ func BenchmarkSnapshot(b *testing.B) {
 // totals.
 func TestTotalsNeverDecrease(t *testing.T) {
 	s := &sampler{
+		node:     nodeModel{meter: -1},
 		interval: time.Second, scope: Machine,
 		devices: []sensors.Device{{ID: "a", Component: sensors.GPU}}, rules: make([]rule, 1),
 		model: emissions.Model{
@@ -107,7 +108,7 @@ func TestTotalsNeverDecrease(t *testing.T) {
 
 // Ticks that come too late are counted.
 func TestMissedTicks(t *testing.T) {
-	s := &sampler{interval: time.Second}
+	s := &sampler{interval: time.Second, node: nodeModel{meter: -1}}
 	last := &sample{at: time.Unix(0, 0), counts: counts{samples: 1}}
 	for _, late := range []struct {
 		after  time.Duration

@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type telemetry struct {
 	instruments  instruments
 	series       []deviceSeries
 	energy       []energySeries
+	unseen       metric.ObserveOption
 	overhead     metric.ObserveOption
 	operational  metric.ObserveOption
 	grid         metric.ObserveOption
@@ -41,6 +43,8 @@ type telemetry struct {
 type instruments struct {
 	hwEnergy    metric.Float64ObservableCounter
 	hwPower     metric.Float64ObservableGauge
+	hostEnergy  metric.Float64ObservableCounter
+	hostPower   metric.Float64ObservableGauge
 	utilization metric.Float64ObservableGauge
 	energy      metric.Float64ObservableCounter
 	emissions   metric.Float64ObservableCounter
@@ -55,9 +59,9 @@ type instruments struct {
 // deviceSeries is the attribute set of one device's hw.* metrics, built once:
 // building it at every collection would allocate.
 type deviceSeries struct {
-	device int
-	gpu    bool
-	option metric.ObserveOption
+	device    int
+	component sensors.Component
+	option    metric.ObserveOption
 }
 
 // energySeries is one series of wattspan.energy: the devices of one component
@@ -122,6 +126,12 @@ func (o *telemetry) createInstruments(m metric.Meter) {
 	in.hwPower, err = m.Float64ObservableGauge(metricHWPower, metric.WithUnit(unitWatt),
 		metric.WithDescription("Instantaneous power consumed by the component"))
 	float(in.hwPower, err)
+	in.hostEnergy, err = m.Float64ObservableCounter(metricHostEnergy, metric.WithUnit(unitJoule),
+		metric.WithDescription("Total energy consumed by the entire physical host, in joules"))
+	float(in.hostEnergy, err)
+	in.hostPower, err = m.Float64ObservableGauge(metricHostPower, metric.WithUnit(unitWatt),
+		metric.WithDescription("Instantaneous power consumed by the entire physical host in Watts"))
+	float(in.hostPower, err)
 	in.utilization, err = m.Float64ObservableGauge(metricGPUUtilization, metric.WithUnit(unitRatio),
 		metric.WithDescription("Fraction of time spent in a specific task"))
 	float(in.utilization, err)
@@ -168,11 +178,11 @@ func (o *telemetry) buildSeries() {
 			}
 		}
 		o.series = append(o.series, deviceSeries{
-			device: i, gpu: d.Component == sensors.GPU,
+			device: i, component: d.Component,
 			option: metric.WithAttributeSet(attribute.NewSet(attrs...)),
 		})
-		if s.scope == Job && s.rules[i].share == "" {
-			continue // the job's share is not known
+		if d.Component == sensors.Node || s.scope == Job && s.rules[i].share == "" {
+			continue // contains the others; the job's share is not known
 		}
 		key := [2]string{string(d.Component), string(d.Method)}
 		at, ok := series[key]
@@ -185,6 +195,12 @@ func (o *telemetry) buildSeries() {
 		o.energy[at].devices = append(o.energy[at].devices, i)
 	}
 	f := o.tracker.blank.Factors
+	method := sensors.MethodModel
+	if s.node.meter >= 0 {
+		method = s.devices[s.node.meter].Method
+	}
+	o.unseen = metric.WithAttributeSet(attribute.NewSet(
+		keyComponent.String(componentUnseen), keyMethod.String(string(method))))
 	o.overhead = metric.WithAttributeSet(attribute.NewSet(
 		keyComponent.String(componentOverhead), keyMethod.String(string(f.PUE.Kind))))
 	o.operational = metric.WithAttributeSet(attribute.NewSet(keyEmissionsScope.String("operational")))
@@ -217,16 +233,26 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		if !r.seen(s.devices[d.device]) {
 			continue // unavailable is not zero
 		}
-		obs.ObserveFloat64(in.hwEnergy, float64(r.Energy.Joules()), d.option)
-		if r.Err == nil && r.Power >= 0 {
-			obs.ObserveFloat64(in.hwPower, float64(r.Power), d.option)
+		energy, power := in.hwEnergy, in.hwPower
+		if d.component == sensors.Node {
+			energy, power = in.hostEnergy, in.hostPower
 		}
-		if d.gpu && r.Err == nil && r.Utilization >= 0 {
+		published, ok := s.following.published(d.device, now)
+		if !ok {
+			continue // by who reads it
+		}
+		obs.ObserveFloat64(energy, float64(published.Joules()), d.option)
+		if r.Err == nil && r.Power >= 0 {
+			obs.ObserveFloat64(power, float64(r.Power), d.option)
+		}
+		if d.component == sensors.GPU && r.Err == nil && r.Utilization >= 0 {
 			obs.ObserveFloat64(in.utilization, r.Utilization, d.option)
 		}
 	}
-	var device sensors.Microjoules
-	known := false
+	if s.following != nil && s.scope == Machine {
+		return nil // contained in what the run publishes that reads the machine
+	}
+	known := now.energies.nodeKnown
 	for _, e := range o.energy {
 		var sum sensors.Microjoules
 		observed := false
@@ -240,12 +266,14 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		}
 		if observed {
 			known = true
-			device += sum
 			obs.ObserveFloat64(in.energy, float64(sum.Joules()), e.option)
 		}
 	}
 	if known {
-		obs.ObserveFloat64(in.energy, float64(now.footprint.Facility-device.Joules()), o.overhead)
+		if now.energies.nodeKnown {
+			obs.ObserveFloat64(in.energy, float64(now.energies.unseen.Joules()), o.unseen)
+		}
+		obs.ObserveFloat64(in.energy, float64(now.footprint.Facility-now.energies.plug.Joules()), o.overhead)
 		obs.ObserveFloat64(in.emissions, float64(now.footprint.Operational), o.operational)
 	}
 	f := o.tracker.blank.Factors
@@ -335,8 +363,9 @@ func spanAttributes(r Report) []attribute.KeyValue {
 		key   attribute.Key
 		value *sensors.Joules
 	}{
-		{keyEnergyDevice, r.Energy.Device}, {keyEnergyFacility, r.Energy.Facility},
+		{keyEnergyDevice, r.Energy.Device}, {keyEnergyNode, r.Energy.Node}, {keyEnergyFacility, r.Energy.Facility},
 		{keyEnergyGPU, r.Energy.GPU}, {keyEnergyCPU, r.Energy.CPU}, {keyEnergyMemory, r.Energy.Memory},
+		{keyEnergyUnseen, r.Energy.Unseen},
 	} {
 		if e.value != nil {
 			attrs = append(attrs, e.key.Float64(float64(*e.value)))
@@ -345,13 +374,24 @@ func spanAttributes(r Report) []attribute.KeyValue {
 	if r.Emissions == nil {
 		return attrs
 	}
+	plug := cmp.Or(r.Energy.Node, r.Energy.Device)
 	attrs = append(attrs,
-		keyEnergyOverhead.Float64(float64(*r.Energy.Facility-*r.Energy.Device)),
+		keyEnergyOverhead.Float64(float64(*r.Energy.Facility-*plug)),
 		keyEnergyLow.Float64(float64(r.Bounds.Facility.Low)),
 		keyEnergyHigh.Float64(float64(r.Bounds.Facility.High)),
 		keyEnergyCoverage.Float64(r.Coverage()),
 		keyEmissionsOp.Float64(float64(r.Emissions.Operational)),
 	)
+	if r.Node.Method != "" {
+		attrs = append(attrs, keyEnergyMethodNode.String(r.Node.Method))
+	}
+	if len(r.Quality) > 0 {
+		flags := make([]string, len(r.Quality))
+		for i, f := range r.Quality {
+			flags[i] = string(f.Kind)
+		}
+		attrs = append(attrs, keyEnergyQuality.String(join(flags)))
+	}
 	return append(attrs, methodAttributes(r.Devices)...)
 }
 

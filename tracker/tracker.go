@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,7 +16,14 @@ import (
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
 	"github.com/wattspan/wattspan/sensors/host"
-	_ "github.com/wattspan/wattspan/sensors/rapl" // CPU and DRAM counters, where there are any
+	sharing "github.com/wattspan/wattspan/sensors/share"
+
+	// What is read without a word of the user and costs no dependency.
+	_ "github.com/wattspan/wattspan/sensors/battery"
+	_ "github.com/wattspan/wattspan/sensors/cray"
+	_ "github.com/wattspan/wattspan/sensors/hwmon"
+	_ "github.com/wattspan/wattspan/sensors/ipmi"
+	_ "github.com/wattspan/wattspan/sensors/rapl"
 )
 
 // flushBudget bounds the time Stop spends on handing the results to the
@@ -65,21 +73,30 @@ func Start(ctx context.Context, opts ...Option) (*Tracker, error) {
 		return new(Tracker), fmt.Errorf("wattspan: %w", err)
 	}
 	set, owned := c.set, false
+	var member *sharing.Member
 	if set == nil {
 		if set, err = sensors.Detect(ctx, c.detect...); err != nil {
 			return new(Tracker), fmt.Errorf("wattspan: %w", err)
 		}
 		owned = true
+		set, member = meet(ctx, c, set)
 	}
 
 	t := &Tracker{sampler: newSampler(set, owned, c.interval)}
+	t.sampler.member, t.sampler.following = member, follow(member, t.sampler.devices)
 	t.blank = Report{
 		Schema: Schema, Version: Version,
 		Run:   Run{ID: c.runID, Name: c.name, Within: runnerInCharge()},
-		Scope: c.scope, Machine: machine, Location: location, Factors: model,
+		Scope: cmp.Or(c.scope, Machine), Machine: machine, Location: location, Factors: model,
+	}
+	if f := t.sampler.following; f != nil {
+		// Another run reads this machine: its figures contain this one's.
+		t.blank.Run.ReadBy, t.blank.Scope = f.runID, cmp.Or(c.scope, Job)
 	}
 	t.blank.Missing, t.blank.LeftOut = absences(set)
-	t.sampler.scope, t.sampler.model, t.sampler.log = c.scope, model, c.log
+	t.sampler.node = newNodeModel(c.profile, machine, t.sampler.devices)
+	t.sampler.scope, t.sampler.model, t.sampler.log = t.blank.Scope, model, c.log
+	t.sampler.idle, t.sampler.reserved = c.idle, reservation(machine)
 	t.sampler.job, t.sampler.clocks = c.job, openClocks(roots, t.sampler.devices)
 	t.sampler.rules = rules(t.sampler.devices, t.sampler.clocks, os.LookupEnv)
 	t.telemetry = newTelemetry(c, t)

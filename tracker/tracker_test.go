@@ -46,6 +46,7 @@ func start(t *testing.T, set *sensors.Set, opts ...tracker.Option) *tracker.Trac
 	t.Helper()
 	opts = append([]tracker.Option{
 		tracker.WithSensors(set), tracker.WithIntensity(400), tracker.WithPUE(1.25),
+		tracker.WithNodeProfile(tracker.NodeNone), // whatever machine this is
 	}, opts...)
 	tr, err := tracker.Start(context.Background(), opts...)
 	if err != nil {

@@ -18,6 +18,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/wattspan/wattspan/emissions"
+	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/dcgm"
+	"github.com/wattspan/wattspan/sensors/meter"
+	"github.com/wattspan/wattspan/sensors/node"
 	"github.com/wattspan/wattspan/tracker"
 )
 
@@ -31,13 +35,20 @@ type settings struct {
 	Intensity   string        `koanf:"intensity"` // grams per kWh; empty: a table's
 	PUE         string        `koanf:"pue"`       // empty: a table's
 	Interval    time.Duration `koanf:"interval"`
-	Scope       string        `koanf:"scope"`    // machine or job
-	JSON        string        `koanf:"json"`     // file to write the report to
-	Quiet       bool          `koanf:"quiet"`    // no summary
-	Verbose     bool          `koanf:"verbose"`  // a summary with every device, factor and source
-	Progress    time.Duration `koanf:"progress"` // how often to show the figures so far; 0: never
-	Color       string        `koanf:"color"`    // auto, always or never
-	Config      string        `koanf:"config"`   // the file that stands in for the project's
+	Scope       string        `koanf:"scope"`   // machine or job; empty: as the tracker decides
+	Idle        string        `koanf:"idle"`    // who is charged with idle power
+	Profile     string        `koanf:"profile"` // of the node model
+	NodeMeter   string        `koanf:"node-meter"`
+	DCGM        string        `koanf:"dcgm"`
+	SysRoot     string        `koanf:"sys-root"`  // empty: HOST_SYS or /sys
+	ProcRoot    string        `koanf:"proc-root"` // likewise
+	Share       string        `koanf:"share"`     // directory in which trackers of a machine meet, or off
+	JSON        string        `koanf:"json"`      // file to write the report to
+	Quiet       bool          `koanf:"quiet"`     // no summary
+	Verbose     bool          `koanf:"verbose"`   // a summary with every device, factor and source
+	Progress    time.Duration `koanf:"progress"`  // how often to show the figures so far; 0: never
+	Color       string        `koanf:"color"`     // auto, always or never
+	Config      string        `koanf:"config"`    // the file that stands in for the project's
 
 	jsonFrom     string // who named the report's file, for messages
 	placeFromEnv bool   // the place is stated by the environment alone
@@ -49,8 +60,20 @@ func (s settings) options(command string) ([]tracker.Option, error) {
 	opts := []tracker.Option{
 		tracker.WithName(cmp.Or(s.Name, filepath.Base(command))),
 		tracker.WithInterval(s.Interval),
-		tracker.WithScope(tracker.Scope(s.Scope)),
+		tracker.WithIdle(tracker.Idle(s.Idle)),
+		tracker.WithNodeProfile(s.Profile),
 	}
+	if s.Scope != "" {
+		opts = append(opts, tracker.WithScope(tracker.Scope(s.Scope)))
+	}
+	if s.Share != "" {
+		opts = append(opts, tracker.WithSharing(s.Share))
+	}
+	detect, err := s.detection()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, tracker.WithDetection(detect...))
 	// The library reads the same variables, and reports that it was they.
 	if !s.placeFromEnv {
 		opts = append(opts, tracker.WithLocation(emissions.Location{Country: s.Country, Subdivision: s.Subdivision, Region: s.Region}))
@@ -74,6 +97,28 @@ func (s settings) options(command string) ([]tracker.Option, error) {
 	return opts, nil
 }
 
+// detection returns where the sensors are looked for.
+func (s settings) detection() ([]sensors.Option, error) {
+	var opts []sensors.Option
+	if s.SysRoot != "" {
+		opts = append(opts, sensors.WithSysRoot(s.SysRoot))
+	}
+	if s.ProcRoot != "" {
+		opts = append(opts, sensors.WithProcRoot(s.ProcRoot))
+	}
+	if s.NodeMeter != "" {
+		backend, err := meter.Meter(s.NodeMeter)
+		if err != nil {
+			return nil, fmt.Errorf("node-meter: %w", err)
+		}
+		opts = append(opts, sensors.WithBackend(backend))
+	}
+	if s.DCGM != "" {
+		opts = append(opts, sensors.WithBackend(dcgm.Backend(s.DCGM)))
+	}
+	return opts, nil
+}
+
 // An option of the runner. The table below is the only place that defines one:
 // flags, variables, keys of the files, completions, `config show` and the table
 // in docs/CONFIGURATION.md come from it.
@@ -88,9 +133,12 @@ type option struct {
 	parse func(text string) (any, error)
 	// choices are all values there are, where they can be listed, each perhaps
 	// with a tab and a description, as shells take them.
-	choices  func() []cobra.Completion
-	isFile   bool // the value names a file
-	noKey    bool // not in a file
+	choices func() []cobra.Completion
+	isFile  bool // the value names a file
+	noKey   bool // not in a file
+	// private: not in a file that was merely found in the working directory, as
+	// it would run a program, call a service or have the figures read elsewhere.
+	private  bool
 	suffixes []string
 }
 
@@ -111,9 +159,25 @@ var options = []option{
 		help: "grid intensity in g CO2e per kWh, instead of a table's"},
 	{name: "pue", placeholder: "number", fallbackIs: "a table's", parse: parseNumber(emissions.DeclaredPUE),
 		help: "power usage effectiveness of the facility, 1 or more, instead of a table's"},
-	{name: "scope", placeholder: "machine|job", fallback: string(tracker.Machine),
+	{name: "scope", placeholder: "machine|job", fallbackIs: "machine; job where another run reads this machine's hardware",
 		parse: parseChoice(string(tracker.Machine), string(tracker.Job)), choices: fixed(string(tracker.Machine), string(tracker.Job)),
 		help: "whose energy counts: the whole machine's, or the job's share"},
+	{name: "idle", placeholder: "policy", fallback: string(tracker.IdleProportional),
+		parse: parseChoice(idlePolicies...), choices: fixed(idlePolicies...),
+		help: "who is charged with idle power in the job's share: proportional (by use), whole, reserved (its reserved part) or none"},
+	{name: "profile", placeholder: "name", fallback: tracker.NodeAuto,
+		parse: parseChoice(nodeProfiles()...), choices: fixed(nodeProfiles()...),
+		help: "model of what no sensor sees of the machine: auto, none, or a profile's name"},
+	{name: "node-meter", placeholder: "meter", fallbackIs: "one that is found", parse: parseText, private: true,
+		help: "meter of the whole machine: command:PROGRAM, file:/PATH, redfish:https://BMC or ipmi"},
+	{name: "dcgm", placeholder: "url", fallbackIs: "none", parse: parseText, private: true,
+		help: "read the GPUs from a DCGM exporter, as http://localhost:9400/metrics"},
+	{name: "sys-root", placeholder: "directory", fallbackIs: "HOST_SYS, else /sys", parse: parseFileName, private: true,
+		help: "where the host's /sys is mounted"},
+	{name: "proc-root", placeholder: "directory", fallbackIs: "HOST_PROC, else /proc", parse: parseFileName, private: true,
+		help: "where the host's /proc is mounted"},
+	{name: "share", placeholder: "directory|off", fallbackIs: "a directory of the user's", parse: parseFileName, private: true,
+		help: "where the runs on this machine meet, so that one reads the hardware for all; off: each reads it"},
 	{name: "interval", placeholder: "duration", fallback: tracker.DefaultInterval.String(), parse: parseInterval,
 		help: "sampling interval, from " + tracker.MinInterval.String() + " to " + tracker.MaxInterval.String()},
 	{name: "name", placeholder: "name", fallbackIs: "the command's", parse: parseText,
@@ -132,6 +196,20 @@ var options = []option{
 	{name: "config", placeholder: "file", fallbackIs: "wattspan.yaml, if there is one", parse: parseFileName, isFile: true, noKey: true,
 		suffixes: []string{"yaml", "yml"},
 		help:     "read this file instead of wattspan.yaml in the working directory"},
+}
+
+var idlePolicies = []string{
+	string(tracker.IdleProportional), string(tracker.IdleWhole), string(tracker.IdleReserved), string(tracker.IdleNone),
+}
+
+// nodeProfiles are the values of the option profile.
+func nodeProfiles() []string {
+	names := []string{tracker.NodeAuto, tracker.NodeNone}
+	for _, p := range node.Profiles() {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // placeOptions state the place together: a level that states one of them decides
@@ -157,7 +235,7 @@ func (o option) wants() string {
 	switch o.placeholder {
 	case boolean:
 		return "true or false"
-	case "duration", "number", "country", "name", "file", "code":
+	case "duration", "number", "country", "name", "file", "code", "policy", "meter", "url", "directory":
 		return "a " + o.placeholder
 	}
 	return o.placeholder

@@ -439,10 +439,15 @@ func readFile(path string, named bool) ([]byte, error) {
 	return data, err
 }
 
-// confined refuses a report outside the working directory where a file found
-// there says so: in a directory that others can write to, it would make a run
-// overwrite any file of its user.
+// confined refuses what a file found in the working directory must not say: in a
+// directory that others can write to, it would make a run overwrite any file of
+// its user, run a program or call a service.
 func confined(l layer) error {
+	for _, o := range options {
+		if s, ok := l[o.name]; ok && o.private {
+			return fmt.Errorf("%v: %s cannot be set by a file that was found in the working directory; say it with --%s, %s or the user's file", s.origin, o.name, o.name, o.variable())
+		}
+	}
 	s, ok := l["json"]
 	if path, _ := s.value.(string); ok && !filepath.IsLocal(path) {
 		return fmt.Errorf("%v: json: %s is not below the working directory; say it with --json, WATTSPAN_JSON or the user's file", s.origin, quote(path))

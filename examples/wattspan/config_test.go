@@ -106,6 +106,13 @@ func TestTheStrongestLevelThatStatesAnOptionDecides(t *testing.T) {
 		"intensity":   {"56", "100", "0", "800.5"},
 		"pue":         {"1", "1.1", "1.2", "1.3"},
 		"scope":       {"job", "machine", "job", "machine"},
+		"idle":        {"whole", "none", "reserved", "proportional"},
+		"profile":     {"none", "desktop", "server", "auto"},
+		"node-meter":  {"ipmi", "file:/run/w", "", "redfish:https://bmc"},
+		"dcgm":        {"http://a/", "http://b/", "", "http://d/"},
+		"sys-root":    {"/a", "/b", "", "/d"},
+		"proc-root":   {"/a", "/b", "", "/d"},
+		"share":       {"off", "/b", "", "/d"},
 		"interval":    {"100ms", "2s", "3s", "30s"},
 		"name":        {"a", "b c", "0123", "true"},
 		"json":        {"a.json", "b.json", "c.json", "-x"},
@@ -123,6 +130,9 @@ func TestTheStrongestLevelThatStatesAnOptionDecides(t *testing.T) {
 		}
 		t.Run(o.name, func(t *testing.T) {
 			for subset := range 1 << len(levels) {
+				if o.private && subset&(1<<2) != 0 {
+					continue // see TestPrivateOptions
+				}
 				p := newPlace(t)
 				var want any = o.fallback
 				level := fromDefault
@@ -149,7 +159,7 @@ func TestTheStrongestLevelThatStatesAnOptionDecides(t *testing.T) {
 				}
 				origin := c.stated[o.name].origin
 				name := map[source]string{
-					fromDefault: "default", fromFlag: "flag --" + o.name, fromEnvironment: "WATTSPAN_" + strings.ToUpper(o.name),
+					fromDefault: "default", fromFlag: "flag --" + o.name, fromEnvironment: "WATTSPAN_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_")),
 					fromProjectFile: "wattspan.yaml:2", fromUserFile: filepath.Join(p.userDir, "wattspan", "config.yaml") + ":3",
 				}[level]
 				if origin.source != level || origin.reference() != name {
@@ -157,6 +167,31 @@ func TestTheStrongestLevelThatStatesAnOptionDecides(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What would run a program, call a service or have the figures read elsewhere is
+// not taken from a file that was merely found; the one that the user names may.
+func TestPrivateOptions(t *testing.T) {
+	private := 0
+	for _, o := range options {
+		if !o.private {
+			continue
+		}
+		private++
+		p := newPlace(t)
+		p.project(o.name + ": ipmi\n")
+		if _, err := p.load(); err == nil || !strings.Contains(err.Error(), "--"+o.name) || !strings.Contains(err.Error(), o.variable()) {
+			t.Errorf("%s in a file found: %v", o.name, err)
+		}
+		p.write("named.yaml", o.name+": ipmi\n")
+		p.flags["config"] = filepath.Join(p.dir, "named.yaml")
+		if got := field(t, p.mustLoad().settings, o.name); got != "ipmi" {
+			t.Errorf("%s in a file named: %v", o.name, got)
+		}
+	}
+	if private < 5 {
+		t.Errorf("%d private options", private)
 	}
 }
 
@@ -624,20 +659,27 @@ func TestConfigShow(t *testing.T) {
 	}
 	t.Setenv("WATTSPAN_PROGRESS", "1m")
 	code, out, problems := command("config", "show", "--pue", "1.20", "--quiet")
-	want := strings.ReplaceAll(`country      NO         wattspan.yaml:2
-subdivision  –          wattspan.yaml:2, by its country
-region       –          default: none
-intensity    –          default: a table's
-pue          1.2        flag --pue
-scope        machine    default
-interval     500ms      USER:4
-name         fine tune  wattspan.yaml:3
-json         –          default: no file
-quiet        true       flag --quiet
-verbose      false      flag --quiet, by its quiet
-progress     1m0s       WATTSPAN_PROGRESS
-color        auto       default
-config       –          default: wattspan.yaml, if there is one
+	want := strings.ReplaceAll(`country      NO            wattspan.yaml:2
+subdivision  –             wattspan.yaml:2, by its country
+region       –             default: none
+intensity    –             default: a table's
+pue          1.2           flag --pue
+scope        –             default: machine; job where another run reads this machine's hardware
+idle         proportional  default
+profile      auto          default
+node-meter   –             default: one that is found
+dcgm         –             default: none
+sys-root     –             default: HOST_SYS, else /sys
+proc-root    –             default: HOST_PROC, else /proc
+share        –             default: a directory of the user's
+interval     500ms         USER:4
+name         fine tune     wattspan.yaml:3
+json         –             default: no file
+quiet        true          flag --quiet
+verbose      false         flag --quiet, by its quiet
+progress     1m0s          WATTSPAN_PROGRESS
+color        auto          default
+config       –             default: wattspan.yaml, if there is one
 `, "USER", user)
 	if code != 0 || problems != "" || out != want {
 		t.Errorf("exit %d, %s\ngot:\n%s\nwant:\n%s", code, problems, out, want)
@@ -940,7 +982,7 @@ func TestConfigurationExample(t *testing.T) {
 	p := newPlace(t)
 	p.project(string(example[1]))
 	want := settings{Country: "NO", PUE: "1.15", Interval: 500 * time.Millisecond, Name: "finetune", JSON: "energy.json",
-		Scope: "machine", Color: "auto", jsonFrom: "wattspan.yaml line 6"}
+		Idle: "proportional", Profile: "auto", Color: "auto", jsonFrom: "wattspan.yaml line 6"}
 	if got := p.mustLoad().settings; got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -950,7 +992,7 @@ func TestConfigurationExample(t *testing.T) {
 func checkValid(t *testing.T, s settings) {
 	t.Helper()
 	if s.Interval < tracker.MinInterval || s.Interval > tracker.MaxInterval || s.Progress < 0 || s.Progress > 0 && s.Progress < time.Second ||
-		s.Quiet && s.Verbose || s.Scope != "machine" && s.Scope != "job" || !slices.Contains([]string{"auto", "always", "never"}, s.Color) {
+		s.Quiet && s.Verbose || !slices.Contains([]string{"", "machine", "job"}, s.Scope) || !slices.Contains([]string{"auto", "always", "never"}, s.Color) {
 		t.Errorf("%+v", s)
 	}
 	if _, err := emissions.Locate(emissions.Location{Country: s.Country, Subdivision: s.Subdivision, Region: s.Region},

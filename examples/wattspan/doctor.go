@@ -166,7 +166,11 @@ type examined struct {
 
 // examine looks at the machine for a while.
 func examine(ctx context.Context, c configuration, look time.Duration, online bool) (*diagnosis, error) {
-	set, err := sensors.Detect(ctx)
+	detect, err := c.settings.detection()
+	if err != nil {
+		return nil, err
+	}
+	set, err := sensors.Detect(ctx, detect...)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +203,7 @@ func examine(ctx context.Context, c configuration, look time.Duration, online bo
 	d := &diagnosis{
 		Schema: doctorSchema, Version: tracker.Version,
 		Build:      build{Go: runtime.Version(), CGO: cgoEnabled()},
-		System:     lookAround(report.Machine, sensors.DefaultRoots()),
+		System:     lookAround(report.Machine, sensors.RootsOf(detect...)),
 		Components: componentsOf(set, report),
 		Accounting: examineAccounting(),
 		Export:     <-exports,

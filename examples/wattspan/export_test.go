@@ -937,6 +937,8 @@ var runner = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	// What the tests run does not meet what else runs here.
+	_ = os.Setenv("WATTSPAN_SHARE", tracker.SharingOff)
 	folder, err := os.MkdirTemp("", "wattspan")
 	if err != nil {
 		panic(err)

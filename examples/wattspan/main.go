@@ -56,6 +56,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.AddCommand(newRunCommand(stdout, stderr, &code))
 	root.AddCommand(newDoctorCommand(stdout, &code))
+	root.AddCommand(newCalibrateCommand(stdout, stderr))
 	root.AddCommand(newConfigCommand(stdout))
 	root.AddCommand(helpTopics()...)
 	root.SetHelpCommand(newHelpCommand())

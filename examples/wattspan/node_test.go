@@ -18,9 +18,9 @@ import (
 	"github.com/wattspan/wattspan/tracker"
 )
 
-// node is a simulated training node: a fake NVIDIA driver and a fake /sys, whose
+// trainingNode is a simulated training node: a fake NVIDIA driver and a fake /sys, whose
 // time is moved by the very command that the runner runs.
-type node struct {
+type trainingNode struct {
 	Clock  sensortest.NVMLClock
 	Length time.Duration
 	Zones  map[string]zone // by the path of the counter
@@ -47,7 +47,7 @@ func init() {
 
 // drive lets the node's time pass, in step with the real one.
 func drive(path string) error {
-	var n node
+	var n trainingNode
 	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &n)
@@ -91,7 +91,7 @@ const nodeLength = 2500 * time.Millisecond
 // the runner and the command see.
 func runNode(t *testing.T, tree *sensortest.Sysfs, m sensortest.Machine, env []string, flags ...string) result {
 	t.Helper()
-	n := node{Length: nodeLength, Zones: map[string]zone{}}
+	n := trainingNode{Length: nodeLength, Zones: map[string]zone{}}
 	for _, v := range env {
 		if path, ok := strings.CutPrefix(v, "FAKE_NVML_CLOCK="); ok {
 			n.Clock.Path = path

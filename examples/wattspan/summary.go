@@ -30,6 +30,9 @@ func printSummary(p *page, r tracker.Report, verbose bool) {
 	p.blank()
 	p.text(2, "quality: "+quality(p, r))
 	printTroubles(p, r)
+	for _, f := range r.Quality {
+		p.text(2, p.warn("doubt: "+strings.TrimPrefix(f.Device+": ", ": ")+f.Reason))
+	}
 	printRemedies(p, r, verbose)
 	if r.Run.Within != "" {
 		p.text(2, "note: run "+r.Run.Within+" measures this machine already: its figures contain these, and the two are not to be added")
@@ -66,7 +69,7 @@ func headline(p *page, r tracker.Report) string {
 	if r.Run.ExitCode != nil && *r.Run.ExitCode != 0 {
 		s += fmt.Sprintf(" and ended with exit code %d", *r.Run.ExitCode)
 	}
-	if r.Energy.Device == nil {
+	if r.Energy.Device == nil && r.Energy.Node == nil {
 		return s + ": its energy is not known"
 	}
 	s += ": "
@@ -76,7 +79,14 @@ func headline(p *page, r tracker.Report) string {
 	if share, _ := measuredShare(r); share < 0.5 {
 		s += "an estimated "
 	}
-	s += p.strong(r.Energy.Device.String())
+	switch {
+	case r.Energy.Device == nil:
+		s += p.strong(r.Energy.Node.String()) + " at the plug"
+	case r.Energy.Node == nil:
+		s += p.strong(r.Energy.Device.String())
+	default:
+		s += p.strong(r.Energy.Device.String()) + " in its devices, " + r.Energy.Node.String() + " at the plug"
+	}
 	if r.Energy.Facility != nil && r.Factors.PUE.Value != 1 {
 		s += ", " + r.Energy.Facility.String() + " with the facility"
 	}
@@ -214,7 +224,9 @@ func describe(devices []tracker.Device) string {
 func printTotals(p *page, r tracker.Report) {
 	if r.Energy.Device == nil {
 		p.row("devices", "–", p.warn("nothing could be measured or estimated on this machine"))
-		return
+		if r.Energy.Node == nil {
+			return
+		}
 	}
 	partial, also := "", ""
 	if r.Partial {
@@ -224,10 +236,13 @@ func printTotals(p *page, r tracker.Report) {
 	if r.Scope == tracker.Job {
 		scope = "the job's share"
 	}
-	if r.Run.Duration > 0 {
-		mean = r.Run.Power(*r.Energy.Device).String() + " on average"
+	if r.Energy.Device != nil {
+		if r.Run.Duration > 0 {
+			mean = r.Run.Power(*r.Energy.Device).String() + " on average"
+		}
+		p.row("devices", p.strong(r.Energy.Device.String()), remarks(partial, scope, bounds(r.Bounds.Device), mean))
 	}
-	p.row("devices", p.strong(r.Energy.Device.String()), remarks(partial, scope, bounds(r.Bounds.Device), mean))
+	printNode(p, r, also)
 	if r.Energy.Facility != nil {
 		p.row("facility", r.Energy.Facility.String(), remarks(also, bounds(r.Bounds.Facility), brief(r.Factors.PUE)))
 	}
@@ -238,6 +253,29 @@ func printTotals(p *page, r tracker.Report) {
 	if r.Factors.Intensity.Kind != emissions.Declared {
 		p.row("place", r.Location.Zone(), placed(p, r.Location))
 	}
+}
+
+// printNode says what was drawn at the plug, and how that is known.
+func printNode(p *page, r tracker.Report, partial string) {
+	n := r.Node
+	if r.Energy.Node == nil {
+		if n.Reason != "" {
+			p.row("node", "–", n.Reason)
+		}
+		return
+	}
+	how := methodOf(tracker.Device{Method: sensors.Method(n.Method)})
+	if n.Meter != nil && n.Method != string(sensors.MethodModel) {
+		how = "meter " + cmp.Or(n.Meter.Name, n.Meter.ID) + ", " + how
+	}
+	if n.Profile != nil && strings.Contains(n.Method, string(sensors.MethodModel)) {
+		how = fmt.Sprintf("%s: profile %s, (devices + %v) / %.2f", how, n.Profile.Name, n.Profile.Base, n.Profile.Efficiency)
+	}
+	unseen := ""
+	if u := r.Energy.Unseen; u != nil {
+		unseen = u.String() + " of it in no sensor"
+	}
+	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, how))
 }
 
 // lacks says of what a partial total is without.
@@ -372,6 +410,8 @@ var ways = map[string]string{
 	"resident_memory_share": "resident memory",
 	"used_devices":          "GPUs in use",
 	"visible_devices":       "visible GPUs",
+	"sm_utilization_share":  "SM utilisation",
+	"mig_slice_share":       "MIG slices",
 }
 
 func printJob(p *page, r tracker.Report, verbose bool) {
@@ -402,7 +442,15 @@ func printJob(p *page, r tracker.Report, verbose bool) {
 	if len(by.order) > 0 {
 		share += ", by " + list(by.order)
 	}
-	p.row("job", r.Job.Energy.String(), remarks(share, counted))
+	idle := ""
+	if r.Job.Idle != "" && r.Job.Idle != tracker.IdleProportional {
+		idle = "idle power: " + string(r.Job.Idle)
+	}
+	rest := ""
+	if u := r.Job.Unattributed; u != nil && *u > 0 {
+		rest = u.String() + " is not the job's"
+	}
+	p.row("job", r.Job.Energy.String(), remarks(share, rest, idle, counted))
 }
 
 // list joins words as a sentence does.
@@ -452,6 +500,9 @@ func quality(p *page, r tracker.Report) string {
 		how = "nothing measured, all by models"
 	default:
 		how = percent(share) + " measured, the rest by models"
+	}
+	if strings.Contains(r.Node.Method, string(sensors.MethodModel)) {
+		how = strings.Replace(how, "all of it", "all of the devices", 1) + "; at the plug by a model"
 	}
 	partial := ""
 	if r.Partial {

@@ -15,6 +15,7 @@ import (
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
 	"github.com/wattspan/wattspan/sensors/host"
+	"github.com/wattspan/wattspan/sensors/node"
 	"github.com/wattspan/wattspan/tracker"
 )
 
@@ -92,35 +93,69 @@ func scripted(name string, length time.Duration, devices ...tracker.Device) trac
 	return r
 }
 
+// atThePlug adds the energy of the node to a report, and what follows from it.
+func atThePlug(r tracker.Report, energy sensors.Joules, n tracker.Node) tracker.Report {
+	band := func(v sensors.Joules) *tracker.Interval { return &tracker.Interval{Low: v * 0.94, High: v * 1.06} }
+	unseen := energy - *r.Energy.Device
+	n.Energy, n.Low, n.High, n.Residual = of(energy), of(energy*0.94), of(energy*1.06), &unseen
+	r.Node = n
+	r.Energy.Node, r.Energy.Unseen, r.Energy.Facility = of(energy), &unseen, of(energy*1.2)
+	r.Bounds.Node, r.Bounds.Facility = band(energy), band(energy*1.2)
+	g := emissions.GramsCO2e((energy * 1.2).KWh() * 44.18)
+	r.Emissions = &tracker.Emissions{Operational: g, Low: g / 1.7, High: g * 1.7}
+	return r
+}
+
+// eightGPUs is a node of eight equal GPUs and two sockets for an hour, all with
+// counters.
+func eightGPUs() tracker.Report {
+	var devices []tracker.Device
+	for i := range 8 {
+		d := deviceWith(sensors.GPU, fmt.Sprintf("GPU-%d", i), "NVIDIA H100 80GB HBM3", sensors.MethodCounter, sensors.Joules(2e6+1000*i))
+		d.Note = "the power sensor of this model sees a quarter of the time"
+		devices = append(devices, d)
+	}
+	for i := range 2 {
+		devices = append(devices,
+			deviceWith(sensors.CPU, fmt.Sprintf("package-%d", i), "Intel Xeon Platinum 8480+", sensors.MethodCounter, 4e5),
+			deviceWith(sensors.Memory, fmt.Sprintf("dram-%d", i), "DRAM", sensors.MethodCounter, 7e4))
+	}
+	r := scripted("train.py", 62*time.Minute+10*time.Second, devices...)
+	r.Job = tracker.JobEnergy{
+		Energy: of(sensors.Joules(1.65e7)), CPUSeconds: of(7384.2), Accounting: "cgroup", Components: inOrder,
+		Method: "cpu_time_share,resident_memory_share,visible_devices",
+		Shares: []tracker.JobShare{
+			{Component: sensors.GPU, Energy: 1.6028e7, Method: "visible_devices"},
+			{Component: sensors.CPU, Energy: 4e5, Method: "cpu_time_share"},
+			{Component: sensors.Memory, Energy: 7.2e4, Method: "resident_memory_share"},
+		},
+	}
+	r.LeftOut = []tracker.LeftOut{
+		{Source: "host", Missing: tracker.Missing{Component: sensors.CPU, Device: "cpu", Status: sensors.Superseded, Reason: "a counter is there"}},
+	}
+	return r
+}
+
 // reports are what a summary is looked at with.
 var reports = map[string]func() tracker.Report{
-	// Eight equal GPUs and two sockets for an hour, all with counters.
-	"node": func() tracker.Report {
-		var devices []tracker.Device
-		for i := range 8 {
-			d := deviceWith(sensors.GPU, fmt.Sprintf("GPU-%d", i), "NVIDIA H100 80GB HBM3", sensors.MethodCounter, sensors.Joules(2e6+1000*i))
-			d.Note = "the power sensor of this model sees a quarter of the time"
-			devices = append(devices, d)
-		}
-		for i := range 2 {
-			devices = append(devices,
-				deviceWith(sensors.CPU, fmt.Sprintf("package-%d", i), "Intel Xeon Platinum 8480+", sensors.MethodCounter, 4e5),
-				deviceWith(sensors.Memory, fmt.Sprintf("dram-%d", i), "DRAM", sensors.MethodCounter, 7e4))
-		}
-		r := scripted("train.py", 62*time.Minute+10*time.Second, devices...)
-		r.Job = tracker.JobEnergy{
-			Energy: of(sensors.Joules(1.65e7)), CPUSeconds: of(7384.2), Accounting: "cgroup", Components: inOrder,
-			Method: "cpu_time_share,resident_memory_share,visible_devices",
-			Shares: []tracker.JobShare{
-				{Component: sensors.GPU, Energy: 1.6028e7, Method: "visible_devices"},
-				{Component: sensors.CPU, Energy: 4e5, Method: "cpu_time_share"},
-				{Component: sensors.Memory, Energy: 7.2e4, Method: "resident_memory_share"},
-			},
-		}
-		r.LeftOut = []tracker.LeftOut{
-			{Source: "host", Missing: tracker.Missing{Component: sensors.CPU, Device: "cpu", Status: sensors.Superseded, Reason: "a counter is there"}},
-		}
+	"node": eightGPUs,
+	// The same with the meter of its BMC, which sees more than its components, and
+	// disagrees with one of them.
+	"metered": func() tracker.Report {
+		r := eightGPUs()
+		meter := deviceWith(sensors.Node, "node", "BMC of a ProLiant", sensors.MethodPower, 2.2e7)
+		meter.Attributed = nil
+		r = atThePlug(r, 2.2e7, tracker.Node{Method: "power", Coverage: 1, Meter: &meter})
+		r.Job.Unattributed, r.Job.Node, r.Job.Idle = of(sensors.Joules(4.68e5)), of(sensors.Joules(2.13e7)), tracker.IdleReserved
+		r.Quality = []tracker.Flag{{Kind: tracker.FlagDisagreement, Device: "GPU-3", Reason: "its counter says 187 J and its power 327 J in 30 s"}}
 		return r
+	},
+	// A desktop without a meter.
+	"modelled": func() tracker.Report {
+		r := scripted("train.py", time.Hour, deviceWith(sensors.GPU, "GPU-0", "NVIDIA GeForce RTX 4090", sensors.MethodCounter, 1.2e6),
+			deviceWith(sensors.CPU, "package-0", "Intel Core i9-13900K", sensors.MethodCounter, 3e5))
+		r.Machine.Kind = host.Desktop
+		return atThePlug(r, 1.85e6, tracker.Node{Method: "model", Profile: &node.Profile{Name: "desktop", Base: 45, Efficiency: 0.9}})
 	},
 	// A virtual machine: models only, the place a guess, a cloud unknown.
 	"virtual": func() tracker.Report {
@@ -190,6 +225,7 @@ func TestSummaryText(t *testing.T) {
 		verbose bool
 	}{
 		{"node", 40, false}, {"node", 80, false}, {"node", 120, false}, {"node", 0, false}, {"node", 80, true},
+		{"metered", 80, false}, {"metered", 40, false}, {"modelled", 80, false},
 		{"virtual", 40, false}, {"virtual", 80, false}, {"virtual", 80, true},
 		{"partial", 40, false}, {"partial", 80, false}, {"partial", 80, true},
 		{"nothing", 80, false}, {"nothing", 80, true},

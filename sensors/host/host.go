@@ -33,7 +33,20 @@ import (
 	"github.com/wattspan/wattspan/sensors"
 )
 
-func init() { sensors.Register(sensors.Backend{Name: "host", Open: Open}) }
+func init() {
+	sensors.Register(sensors.Backend{Name: "host", Component: sensors.CPU, Open: Open, Supports: []sensors.Support{
+		{
+			Hardware: "any processor, where nothing measures it", Source: "/proc/stat × TDP of the model; the system's own on macOS and Windows",
+			Component: sensors.CPU, Unit: "load", Method: sensors.MethodModel, ErrorBand: 0.35,
+			Privileges: "every user", Tested: "simulated; real (this model on virtual machines)",
+		},
+		{
+			Hardware: "any memory, where nothing measures it", Source: "MemTotal of /proc/meminfo, modules of /sys/devices/system/edac/mc",
+			Component: sensors.Memory, Unit: "bytes", Method: sensors.MethodModel, ErrorBand: 0.50,
+			Privileges: "every user", Tested: "simulated; real (virtual machines)",
+		},
+	}})
+}
 
 var _ sensors.Sensor = (*sensor)(nil)
 

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/wattspan/wattspan/sensors"
@@ -46,6 +48,11 @@ type Machine struct {
 	Memory  uint64 `json:"memory_bytes"`
 	Modules int    `json:"memory_modules,omitempty"`
 
+	// Container is the container that this process is in, nil where it is in
+	// none. Cgroup is the version of control groups that it sees.
+	Container *Container `json:"container,omitempty"`
+	Cgroup    string     `json:"cgroup,omitempty"`
+
 	arm bool
 }
 
@@ -58,6 +65,10 @@ func Describe(ctx context.Context, roots sensors.Roots) Machine {
 	m := describe(ctx, roots)
 	if m.Virtual() {
 		m.Kind = VirtualMachine
+	}
+	// A tree without processes is not of the machine that we run on.
+	if _, err := os.Lstat(filepath.Join(roots.Proc, "self")); err == nil {
+		m.Container, m.Cgroup = DetectContainer("/", os.LookupEnv), CgroupVersion("/")
 	}
 	return m
 }

@@ -23,8 +23,10 @@ var _ driver = (*library)(nil)
 // itself calls by a versioned name, such as nvmlDeviceGetCount_v2, fall back on
 // the name without version.
 type symbols struct {
-	byUUID, uuid, name, capability, mig, persistence            bool
-	enforcedLimit, limitRange, energy, power, fields, processes bool
+	byUUID, uuid, name, capability, mig, persistence  bool
+	enforcedLimit, limitRange, energy, power, fields  bool
+	computing, mps, drawing, utilization, processName bool
+	instances, instance, gpuInstance, slices, profile bool
 }
 
 // Init implements driver.
@@ -34,6 +36,8 @@ func (l *library) Init() code {
 		return code(ret)
 	}
 	has := func(symbol string) bool { return l.api.Extensions().LookupSymbol(symbol) == nil }
+	// go-nvml calls the newest there is.
+	versioned := func(symbol string) bool { return has(symbol+"_v3") || has(symbol+"_v2") || has(symbol) }
 	l.has = symbols{
 		byUUID:        has("nvmlDeviceGetHandleByUUID"),
 		uuid:          has("nvmlDeviceGetUUID"),
@@ -46,9 +50,16 @@ func (l *library) Init() code {
 		energy:        has("nvmlDeviceGetTotalEnergyConsumption"),
 		power:         has("nvmlDeviceGetPowerUsage"),
 		fields:        has("nvmlDeviceGetFieldValues"),
-		// go-nvml calls the newest there is.
-		processes: has("nvmlDeviceGetComputeRunningProcesses_v3") ||
-			has("nvmlDeviceGetComputeRunningProcesses_v2") || has("nvmlDeviceGetComputeRunningProcesses"),
+		computing:     versioned("nvmlDeviceGetComputeRunningProcesses"),
+		mps:           versioned("nvmlDeviceGetMPSComputeRunningProcesses"),
+		drawing:       versioned("nvmlDeviceGetGraphicsRunningProcesses"),
+		utilization:   has("nvmlDeviceGetProcessUtilization"),
+		processName:   has("nvmlSystemGetProcessName"),
+		instances:     has("nvmlDeviceGetMaxMigDeviceCount"),
+		instance:      has("nvmlDeviceGetMigDeviceHandleByIndex"),
+		gpuInstance:   has("nvmlDeviceGetGpuInstanceId"),
+		slices:        versioned("nvmlDeviceGetAttributes"),
+		profile:       has("nvmlDeviceGetGpuInstanceProfileInfo"),
 	}
 	return success
 }
@@ -75,6 +86,15 @@ func (l *library) ByUUID(uuid string) (device, code) {
 	}
 	d, ret := l.api.DeviceGetHandleByUUID(uuid)
 	return l.handle(d, ret)
+}
+
+// ProcessName implements driver. It allocates.
+func (l *library) ProcessName(pid int) (string, code) {
+	if !l.has.processName {
+		return "", functionNotFound
+	}
+	command, ret := l.api.SystemGetProcessName(pid)
+	return command, code(ret)
 }
 
 func (l *library) handle(d nvml.Device, ret nvml.Return) (device, code) {
@@ -173,17 +193,94 @@ func (h *handle) Power() (uint32, code) {
 	return power, code(ret)
 }
 
-// Processes implements device. It allocates.
-func (h *handle) Processes() ([]int, code) {
-	if !h.has.processes {
+// Contexts implements device. It allocates.
+func (h *handle) Contexts(kind contexts) ([]int, code) {
+	list, ok := h.device.GetComputeRunningProcesses, h.has.computing
+	switch kind {
+	case mps:
+		list, ok = h.device.GetMPSComputeRunningProcesses, h.has.mps
+	case drawing:
+		list, ok = h.device.GetGraphicsRunningProcesses, h.has.drawing
+	}
+	if !ok {
 		return nil, functionNotFound
 	}
-	running, ret := h.device.GetComputeRunningProcesses()
+	running, ret := list()
 	pids := make([]int, len(running))
 	for i, p := range running {
 		pids[i] = int(p.Pid)
 	}
 	return pids, code(ret)
+}
+
+// Utilization implements device. It allocates.
+func (h *handle) Utilization(since int64) (samples []utilization, ret code) {
+	if !h.has.utilization {
+		return nil, functionNotFound
+	}
+	// go-nvml asks how many there are, and then for them. If there are more by
+	// then, it goes beyond what it has room for.
+	defer func() {
+		if recover() != nil {
+			samples, ret = nil, notReady
+		}
+	}()
+	found, r := h.device.GetProcessUtilization(uint64(since))
+	if r != nvml.SUCCESS {
+		return nil, code(r)
+	}
+	for _, s := range found {
+		samples = append(samples, utilization{pid: int(s.Pid), micros: int64(s.TimeStamp), busy: s.SmUtil})
+	}
+	return samples, success
+}
+
+// Instances implements device.
+func (h *handle) Instances() (int, code) {
+	if !h.has.instances {
+		return 0, functionNotFound
+	}
+	n, ret := h.device.GetMaxMigDeviceCount()
+	return n, code(ret)
+}
+
+// Instance implements device.
+func (h *handle) Instance(i int) (device, code) {
+	if !h.has.instance {
+		return nil, functionNotFound
+	}
+	d, ret := h.device.GetMigDeviceHandleByIndex(i)
+	if ret != nvml.SUCCESS {
+		return nil, code(ret)
+	}
+	return &handle{device: d, has: h.has}, success
+}
+
+// GPUInstance implements device.
+func (h *handle) GPUInstance() (int, code) {
+	if !h.has.gpuInstance {
+		return 0, functionNotFound
+	}
+	id, ret := h.device.GetGpuInstanceId()
+	return id, code(ret)
+}
+
+// Slices implements device.
+func (h *handle) Slices() (instance, gpuInstance int, c code) {
+	if !h.has.slices {
+		return 0, 0, functionNotFound
+	}
+	a, ret := h.device.GetAttributes()
+	return int(a.ComputeInstanceSliceCount), int(a.GpuInstanceSliceCount), code(ret)
+}
+
+// ProfileSlices implements device.
+func (h *handle) ProfileSlices(profile int) (int, code) {
+	if !h.has.profile {
+		return 0, functionNotFound
+	}
+	info, ret := h.device.GetGpuInstanceProfileInfo(profile)
+	return int(info.SliceCount), code(ret)
 }
 
 // Fields implements device.

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,7 +183,8 @@ func TestFakeDriverConforms(t *testing.T) {
 				}
 				return s
 			},
-			Advance: func(d time.Duration) { r.move(t, d) },
+			Advance:  func(d time.Duration) { r.move(t, d) },
+			Supports: supports,
 		})
 	})
 }
@@ -323,7 +323,9 @@ func TestFullScript(t *testing.T) {
 	full.Resets = []time.Duration{4 * time.Hour}
 	full.Faults = []sensortest.Fault{{On: "limit"}, {On: "190", Code: 999, During: sensortest.Span{From: time.Hour, To: 2 * time.Hour}}}
 	full.MIG, full.Lazy, full.Utilization, full.Latency = true, true, 0.5, time.Microsecond
-	full.Processes = []sensortest.GPUProcess{{PID: 1234, Memory: 1 << 30, SM: 0.25}}
+	full.Slices, full.Instances = 4, []sensortest.GPUInstance{{ID: "MIG-full", In: 3, InSlices: 2, Slices: 1}}
+	full.Processes = []sensortest.GPUProcess{{PID: 1234, Memory: 1 << 30, SM: 0.25, Instance: "MIG-full"}}
+	full.CounterGain, full.Frozen = 1, []sensortest.Span{{From: time.Hour, To: 2 * time.Hour}}
 	script := sensortest.NVMLScript{
 		GPUs: []sensortest.GPU{full}, MismatchAt: 24 * time.Hour, ShutdownAt: 23 * time.Hour,
 	}
@@ -336,18 +338,90 @@ func TestFullScript(t *testing.T) {
 		if got := r.after(t, 10*time.Second)[0]; got.Energy != 3300e6 || got.Power != 330 {
 			t.Errorf("%+v", got)
 		}
-		if pids, err := r.sensor.(sensors.ProcessLister).Processes(0); err != nil || !slices.Equal(pids, []int{1234}) {
+		if pids, err := r.sensor.(sensors.ProcessLister).Processes(0); err != nil || len(pids) != 1 || pids[0].PID != 1234 || pids[0].Part != "MIG-full" {
 			t.Errorf("processes %v, %v", pids, err)
 		}
 		h := r.sensor.(*sensor).gpus[0].device.(*handle).device
 		if p, ret := h.GetComputeRunningProcesses(); ret != nvml.SUCCESS || len(p) != 1 || p[0].Pid != 1234 || p[0].UsedGpuMemory != 1<<30 {
 			t.Errorf("processes %+v, %v", p, ret)
 		}
-		if p, ret := h.GetProcessUtilization(0); ret != nvml.SUCCESS || len(p) != 1 || p[0].SmUtil != 25 {
+		if p, ret := h.GetProcessUtilization(0); ret != nvml.ERROR_NOT_SUPPORTED {
 			t.Errorf("process utilization %+v, %v", p, ret)
 		}
 		if u, ret := h.GetUtilizationRates(); ret != nvml.SUCCESS || u.Gpu != 50 {
 			t.Errorf("utilization %+v, %v", u, ret)
+		}
+	})
+}
+
+// The tests of processes and instances, over the real go-nvml.
+func TestFakeDriverProcesses(t *testing.T) {
+	for name, test := range processTests {
+		t.Run(name, func(t *testing.T) {
+			onFake(t, sensortest.NVMLScript{GPUs: []sensortest.GPU{test.gpu()}}, func(t *testing.T, r *real) {
+				r.open(t)
+				test.check(t, &asker{r.sensor.(*sensor), func(d time.Duration) { r.move(t, d) }})
+			})
+		})
+	}
+}
+
+// go-nvml panics when samples have come since it counted them.
+func TestFakeDriverMoreSamples(t *testing.T) {
+	g := card(sensortest.Constant(100))
+	g.Processes = []sensortest.GPUProcess{{PID: 1, SM: 0.5}, {PID: 2, SM: 0.5}}
+	g.Faults = []sensortest.Fault{{On: "more_samples", During: sensortest.Span{To: 5 * time.Second}}}
+	onFake(t, sensortest.NVMLScript{GPUs: []sensortest.GPU{g}}, func(t *testing.T, r *real) {
+		r.open(t)
+		a := &asker{r.sensor.(*sensor), func(d time.Duration) { r.move(t, d) }}
+		a.move(3 * time.Second)
+		a.wants(t, "1 ? 2 ?")
+		a.move(3 * time.Second)
+		a.wants(t, "1 0.5 2 0.5")
+	})
+}
+
+func TestFakeDriverInstances(t *testing.T) {
+	g := divided()
+	onFake(t, sensortest.NVMLScript{GPUs: []sensortest.GPU{g}}, func(t *testing.T, r *real) {
+		r.open(t)
+		checkParts(t, r.sensor.Devices(), map[string]float64{"MIG-4g": 4. / 7, "MIG-1c": 1. / 7, "MIG-2c": 2. / 7})
+		if got := r.after(t, 10*time.Second)[0]; got.Energy != 1000e6 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestOldDriverInstances(t *testing.T) {
+	if os.Getenv(child) == "" {
+		env, _ := sensortest.FakeOldNVML(t, sensortest.NVMLScript{GPUs: []sensortest.GPU{divided()}})
+		rerun(t, env...)
+		return
+	}
+	d, _ := newDriver()
+	if s, omitted := open(context.Background(), d, sensors.Roots{}, time.Now); s == nil || s.Devices()[0].Parts != nil {
+		t.Errorf("%v, %v", s, omitted)
+	}
+}
+
+func TestFakeDriverDisagrees(t *testing.T) {
+	g := card(sensortest.Constant(65.4))
+	g.CounterGain = 187. / 327
+	frozen := card(sensortest.Constant(200))
+	frozen.Frozen = []sensortest.Span{{To: time.Hour}}
+	onFake(t, sensortest.NVMLScript{GPUs: []sensortest.GPU{g, frozen, card(sensortest.Constant(200))}}, func(t *testing.T, r *real) {
+		r.open(t)
+		for range 31 {
+			r.after(t, time.Second)
+		}
+		if got := r.dst[0]; !errors.Is(got.Doubt, sensors.ErrDisagreement) || got.Err != nil || got.ErrorBand < 0.37 {
+			t.Errorf("%+v", got)
+		}
+		if got := r.dst[1]; !errors.Is(got.Doubt, sensors.ErrDisagreement) || got.Energy != 0 || got.ErrorBand != 1 {
+			t.Errorf("%+v", got)
+		}
+		if got := r.dst[2]; got.Doubt != nil || got.ErrorBand != 0 {
+			t.Errorf("%+v", got)
 		}
 	})
 }

@@ -18,12 +18,27 @@
 //
 // On A100 and H100 the power sensor behind NVML looks at a quarter of the time
 // (arXiv:2312.02741), hence their wider band. On a superchip that refuses the
-// power of the GPU alone, the figure is the module's. MIG instances have no
-// energy of their own: the figure is the whole GPU's.
+// power of the GPU alone, the figure is the module's.
 //
 // All of it is one call per GPU and reading, because the cost of NVML to a job
 // is the driver's lock that both take. For the same reason the utilization is
 // not read: it would be a second call, and NVML has no field for it.
+//
+// The power that this call brings beside a counter is integrated too. Where both
+// saw 30 s, or 60 s of an instantaneous power, and differ by more than 15 %, or
+// 30 %, the readings have a Doubt and a band that is wide enough for both.
+//
+// # Whose it is
+//
+// MIG instances have no energy of their own: the figure is the whole GPU's, and
+// is given once. Device.Parts has the instances and their shares, the compute
+// slices of each over those of the GPU.
+//
+// Processes has those that compute on the GPU, as clients of MPS or by
+// themselves, and those that draw. Where there is more than one, it has the part
+// of the time for which each kept the multiprocessors busy, which NVML does not
+// tell on a GPU in MIG mode. A multiprocessor is busy when any of it is: it is a
+// weight, no measure of work.
 package nvml
 
 import (
@@ -40,13 +55,31 @@ import (
 const name = "nvml"
 
 func init() {
-	sensors.Register(sensors.Backend{Name: name, Open: func(ctx context.Context, roots sensors.Roots) (sensors.Sensor, []sensors.Omission) {
+	sensors.Register(sensors.Backend{Name: name, Component: sensors.GPU, Supports: supports, Open: func(ctx context.Context, roots sensors.Roots) (sensors.Sensor, []sensors.Omission) {
 		d, why := newDriver()
 		if d == nil {
 			return nil, []sensors.Omission{unavailable(why, sensors.NVIDIAPresent(roots))}
 		}
 		return open(ctx, d, roots, time.Now)
 	}})
+}
+
+// supports is what can be read, a line for each of the three ways and for where
+// the figure is a module's.
+var supports = []sensors.Support{
+	support("NVIDIA GPUs since Volta; ±10 % on A100, A30, H100, H200 and GH200", "nvmlDeviceGetFieldValues 83 or 191, nvmlDeviceGetTotalEnergyConsumption", "mJ", sensors.MethodCounter),
+	support("NVIDIA GPUs since GA10x and Ada, where there is no counter", "nvmlDeviceGetFieldValues 185, nvmlDeviceGetPowerUsage", "mW, 1 s average", sensors.MethodPowerAverage),
+	support("NVIDIA GPUs since Fermi, where there is neither", "nvmlDeviceGetFieldValues 186, nvmlDeviceGetPowerUsage", "mW", sensors.MethodPower),
+	support("NVIDIA superchips whose driver has no figure of the GPU alone: GPU, CPU and memory", "nvmlDeviceGetFieldValues 191, scope module", "mJ", sensors.MethodCounter),
+	support("the same, without a counter", "nvmlDeviceGetFieldValues 185, scope module", "mW, 1 s average", sensors.MethodPowerAverage),
+	support("the same, without an average", "nvmlDeviceGetFieldValues 186, scope module", "mW", sensors.MethodPower),
+}
+
+func support(hardware, source, unit string, m sensors.Method) sensors.Support {
+	return sensors.Support{
+		Hardware: hardware, Source: source, Component: sensors.GPU, Unit: unit, Method: m, ErrorBand: band(m),
+		Privileges: "every user who may open /dev/nvidia*; Linux, built with cgo", Tested: "simulated",
+	}
 }
 
 // driver is what this package asks of NVML. A function that the installed
@@ -57,9 +90,12 @@ type driver interface {
 	Count() (int, code)
 	ByIndex(index int) (device, code)
 	ByUUID(uuid string) (device, code)
+	// ProcessName is the name or path of a process with a context on a GPU.
+	ProcessName(pid int) (string, code)
 }
 
-// device is a handle of a GPU. Energies are in mJ and powers in mW.
+// device is a handle of a GPU, or of an instance of one in MIG mode, which has a
+// UUID, slices and processes only. Energies are in mJ and powers in mW.
 type device interface {
 	UUID() (string, code)
 	Name() (string, code)
@@ -71,8 +107,24 @@ type device interface {
 	Limit() (uint32, code)
 	Energy() (uint64, code)
 	Power() (uint32, code)
-	// Processes returns the processes that compute on the GPU.
-	Processes() ([]int, code)
+	// Contexts returns the processes that have a context of a kind on it.
+	Contexts(kind contexts) ([]int, code)
+	// Utilization returns what processes made of the GPU after a time, in µs
+	// since 1970; notFound where there is nothing new.
+	Utilization(since int64) ([]utilization, code)
+	// Instances is how many instances a GPU in MIG mode can have at most.
+	Instances() (int, code)
+	// Instance returns instance i of them; notFound where there is none.
+	Instance(i int) (device, code)
+	// GPUInstance is the number of the GPU instance that an instance, which is
+	// a compute instance in it, is part of.
+	GPUInstance() (int, code)
+	// Slices returns the compute slices of an instance and those of the GPU
+	// instance that it is part of.
+	Slices() (instance, gpuInstance int, ret code)
+	// ProfileSlices is how many compute slices a GPU instance of a profile has;
+	// invalidArgument beyond the last profile.
+	ProfileSlices(profile int) (int, code)
 	// Fields fills in the values of the fields whose ID and scope are set, in
 	// one call. It keeps no reference to them.
 	Fields(values []field) code
@@ -210,19 +262,6 @@ func (s *sensor) Read(dst []sensors.Reading) {
 	}
 }
 
-// Processes implements sensors.ProcessLister: those that compute on the GPU.
-func (s *sensor) Processes(i int) ([]int, error) {
-	g := s.gpus[i]
-	if g.dead || !g.wait.IsZero() {
-		return nil, fmt.Errorf("%s: processes: %w", name, sensors.ErrTransient)
-	}
-	pids, ret := g.device.Processes()
-	if ret != success {
-		return nil, fmt.Errorf("%s: processes: %w: %s", name, ret.reason(), ret)
-	}
-	return pids, nil
-}
-
 // Timing implements sensors.Sensor. It changes when a GPU's method does.
 func (s *sensor) Timing() sensors.Timing {
 	t := sensors.Timing{MayBlock: true}
@@ -307,14 +346,18 @@ type gpu struct {
 	scope    uint32
 	maxPower sensors.Watts
 	first    sensors.Method // at opening
+	band     float64        // at opening
+	divided  bool           // in MIG mode
 
 	source  source
+	shown   source  // of a power beside the counter
 	fields  []field // of the source, and of a power to show beside it
 	scratch []field // of a probe
 
 	counter    sensors.Counter
 	integrator sensors.Integrator
-	settled    sensors.Tally // by methods used before
+	check      sensors.CrossCheck // of the counter by the power shown beside it
+	settled    sensors.Tally      // by methods used before
 	at         time.Time
 	power      sensors.Watts
 
@@ -332,6 +375,8 @@ type gpu struct {
 	err      error
 	last     code // of err and lastErr
 	lastErr  error
+
+	lastSeen int64 // newest utilization of a process so far, in µs since 1970
 }
 
 // openGPU probes one GPU. On failure the device it returns has but an ID.
@@ -375,7 +420,9 @@ func openGPU(ctx context.Context, d driver, index int, now func() time.Time) (*g
 		return nil, described, ret
 	}
 	g.first = g.source.method
-	return g, g.describe(major, minor), success
+	described = g.describe(major, minor)
+	g.band = described.ErrorBand
+	return g, described, success
 }
 
 // chooseFirst chooses the source at opening, where a driver that is not ready
@@ -398,7 +445,7 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	d := sensors.Device{
 		ID: g.id, Index: g.index, Name: "NVIDIA GPU", Vendor: "nvidia",
 		Component: sensors.GPU, Method: g.source.method, Scope: sensors.ScopeDevice,
-		Source: name, Refresh: refresh,
+		Source: name, Refresh: refresh, ErrorBand: band(g.source.method),
 	}
 	if model, ret := g.device.Name(); ret == success && model != "" {
 		d.Name = model
@@ -406,17 +453,14 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	var notes []string
 	switch g.source.method {
 	case sensors.MethodCounter:
-		d.ErrorBand = 0.05
 		if major == 8 && minor == 0 || major == 9 {
 			d.ErrorBand = 0.10
 			notes = append(notes, "the power sensor of this model sees a quarter of the time")
 		}
 	case sensors.MethodPowerAverage:
-		d.ErrorBand = powerBand(sensors.MethodPowerAverage)
 		d.Refresh = window
 		notes = append(notes, "no energy counter: 1 s average power is integrated")
 	default:
-		d.ErrorBand = powerBand(sensors.MethodPower)
 		notes = append(notes, "no energy counter: instantaneous power is integrated")
 	}
 	if g.scope == scopeModule {
@@ -426,6 +470,8 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	}
 	if on, ret := g.device.MIG(); ret == success && on {
 		notes = append(notes, "partitioned (MIG): this is the whole GPU's energy, NVML has none per instance")
+		g.divided = true
+		d.Parts = instances(g.device)
 	}
 	if on, ret := g.device.Persistence(); ret == success && !on {
 		notes = append(notes, "persistence mode is off")
@@ -434,12 +480,16 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	return d
 }
 
-// powerBand is the error band of a power that is integrated.
-func powerBand(m sensors.Method) float64 {
-	if m == sensors.MethodPowerAverage {
+// band is the error band of a method, one standard deviation.
+func band(m sensors.Method) float64 {
+	switch m {
+	case sensors.MethodCounter:
+		return 0.05
+	case sensors.MethodPowerAverage:
 		return 0.07
+	default:
+		return 0.20
 	}
-	return 0.20
 }
 
 // probe asks for everything once. It returns the best source that answers, the
@@ -522,7 +572,13 @@ func (g *gpu) use(s, shown source) {
 		g.unanchor()
 		g.promote = g.now().Add(longestWait)
 	}
-	g.source = s
+	if s.method != g.source.method || shown != g.shown {
+		g.check = sensors.CrossCheck{Name: name + ": " + g.id}
+		if shown.method == sensors.MethodPowerAverage {
+			g.check.Averaging = window
+		}
+	}
+	g.source, g.shown = s, shown
 	g.fields = g.fields[:0]
 	if s.field != 0 {
 		g.fields = append(g.fields, field{id: s.field, scope: g.scope})
@@ -708,7 +764,11 @@ func (g *gpu) add(s sample) {
 		g.integrator.Add(g.at, s.power)
 		return
 	}
-	energy := g.counter.Add(g.at, s.value).Energy
+	tally := g.counter.Add(g.at, s.value)
+	if s.power <= g.maxPower {
+		g.check.Add(g.at, tally, s.power)
+	}
+	energy := tally.Energy
 	if g.anchorAt.IsZero() || !math.IsNaN(float64(s.power)) {
 		g.anchorAt, g.anchorEnergy = g.at, energy
 		return
@@ -723,13 +783,16 @@ func (g *gpu) add(s sample) {
 // reading is the state as the last successful read left it.
 func (g *gpu) reading() sensors.Reading {
 	r := sensors.Reading{
-		At: g.at, Tally: g.tally(), Power: g.power, Utilization: math.NaN(), Err: g.err,
+		At: g.at, Tally: g.tally(), Power: g.power, Utilization: math.NaN(), Doubt: g.check.Doubt(), Err: g.err,
 	}
 	if r.At.IsZero() {
 		r.At = g.now()
 	}
 	if g.source.method != g.first {
-		r.Method, r.ErrorBand = g.source.method, powerBand(g.source.method)
+		r.Method, r.ErrorBand = g.source.method, band(g.source.method)
+	}
+	if wide := g.check.ErrorBand(); wide > max(g.band, r.ErrorBand) {
+		r.ErrorBand = wide
 	}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -682,6 +683,88 @@ func TestDerivedPower(t *testing.T) {
 	}
 }
 
+// On an idle card of Zeus issue 181 the counter saw 187 J where the power was
+// 327 J.
+func TestCounterAgainstPower(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		gpu     func(g *sensortest.GPU)
+		every   time.Duration
+		quiet   time.Duration // no doubt until then
+		doubted time.Duration // 0: never
+		band    float64
+	}{
+		{"agreement", func(*sensortest.GPU) {}, time.Second, time.Hour, 0, 0},
+		{"idle", func(g *sensortest.GPU) { g.CounterGain = 187. / 327 }, time.Second, 29 * time.Second, 30 * time.Second, 0.374},
+		{"a module", func(g *sensortest.GPU) { g.CounterGain, g.Module, g.MaxPower = 187./327, true, 0 }, time.Second, 29 * time.Second, 30 * time.Second, 0.374},
+		{"a counter that stands still", func(g *sensortest.GPU) { g.Frozen = []sensortest.Span{{To: time.Hour}} },
+			time.Second, 29 * time.Second, 30 * time.Second, 1},
+		{"less than the error of the device", func(g *sensortest.GPU) { g.CounterGain = 0.9 }, time.Second, time.Hour, 0, 0},
+		// 16 %, and the device has ±10 %: half of it is less.
+		{"a little", func(g *sensortest.GPU) { g.CounterGain = 0.84 }, time.Second, 29 * time.Second, 30 * time.Second, 0},
+		{"read faster", func(g *sensortest.GPU) { g.CounterGain = 0.5 }, 100 * time.Millisecond, 29 * time.Second, 30 * time.Second, 0.5},
+		{"read too seldom", func(g *sensortest.GPU) { g.CounterGain = 0.5 }, 2 * time.Second, time.Hour, 0, 0},
+		{"instantaneous power, a little", func(g *sensortest.GPU) { g.CounterGain, g.Faults = 0.8, []sensortest.Fault{{On: "185"}} },
+			time.Second, time.Hour, 0, 0},
+		{"instantaneous power", func(g *sensortest.GPU) { g.CounterGain, g.Faults = 0.5, []sensortest.Fault{{On: "185"}} },
+			time.Second, 59 * time.Second, time.Minute, 0.5},
+		{"no power beside it", func(g *sensortest.GPU) { g.CounterGain, g.Faults = 0.5, []sensortest.Fault{{On: "power"}} },
+			time.Second, time.Hour, 0, 0},
+		// Of which the integral would be wrong, not the counter.
+		{"an impossible power", func(g *sensortest.GPU) { g.CounterGain, g.MaxPower = 0.2, 40 }, time.Second, time.Hour, 0, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := card(sensortest.Constant(65.4))
+			test.gpu(&g)
+			r := start(t, g)
+			for r.elapsed() < min(test.quiet, 5*time.Minute) {
+				if got := r.after(test.every)[0]; got.Doubt != nil || got.ErrorBand != 0 {
+					t.Fatalf("doubts at %v: %v, band %v", r.elapsed(), got.Doubt, got.ErrorBand)
+				}
+			}
+			if test.doubted == 0 {
+				return
+			}
+			got := r.after(test.doubted - r.elapsed())[0]
+			if !errors.Is(got.Doubt, sensors.ErrDisagreement) || got.Err != nil || math.Abs(got.ErrorBand-test.band) > 0.001 {
+				t.Fatalf("at %v: %v, band %v, want %v", r.elapsed(), got.Doubt, got.ErrorBand, test.band)
+			}
+			if text := got.Doubt.Error(); !strings.HasPrefix(text, "nvml: GPU-") {
+				t.Errorf("%q", text)
+			}
+			// It costs no call, and nothing is allocated while it lasts.
+			calls := r.calls
+			if n := testing.AllocsPerRun(100, func() { r.after(test.every) }); n != 0 || r.calls-calls != 101 || r.dst[0].Doubt != got.Doubt {
+				t.Errorf("%v allocations and %d calls in 101 reads, then %v", n, r.calls-calls, r.dst[0].Doubt)
+			}
+		})
+	}
+}
+
+// A doubt is over when both agree for a span, and with the counter.
+func TestDoubtEnds(t *testing.T) {
+	g := card(sensortest.Constant(200))
+	g.Frozen = []sensortest.Span{{To: 60 * time.Second}}
+	g.Faults = []sensortest.Fault{{On: "energy", During: sensortest.Span{From: 130 * time.Second, To: time.Hour}}}
+	g.Frozen = append(g.Frozen, sensortest.Span{From: 90 * time.Second, To: time.Hour})
+	r := start(t, g)
+	if got := r.every(time.Second, 60)[0]; got.Doubt == nil || got.ErrorBand != 1 {
+		t.Errorf("it stands still: %+v", got)
+	}
+	if got := r.every(time.Second, 29)[0]; got.Doubt == nil {
+		t.Error("believed before a span has passed")
+	}
+	if got := r.every(time.Second, 1)[0]; got.Doubt != nil || got.ErrorBand != 0 {
+		t.Errorf("it counts again: %+v", got)
+	}
+	if got := r.every(time.Second, 31)[0]; got.Doubt == nil {
+		t.Errorf("it stands still again: %+v", got)
+	}
+	if got := r.every(time.Second, 20)[0]; got.Method != sensors.MethodPowerAverage || got.Doubt != nil || got.ErrorBand != 0.07 {
+		t.Errorf("it is not the counter's any more: %+v", got)
+	}
+}
+
 func TestFieldNumber(t *testing.T) {
 	bytes := [8]byte{1, 2, 3, 4, 5, 6, 7, 8}
 	for _, test := range []struct {
@@ -731,8 +814,28 @@ func TestConformance(t *testing.T) {
 					}
 					return s
 				},
-				Advance: func(d time.Duration) { clock.Advance(d) },
+				Advance:  func(d time.Duration) { clock.Advance(d) },
+				Supports: supports,
 			})
 		})
+	}
+}
+
+// What the code does is what the list says.
+func TestSupports(t *testing.T) {
+	for _, module := range []bool{false, true} {
+		for method, faults := range map[sensors.Method][]sensortest.Fault{
+			sensors.MethodCounter: nil, sensors.MethodPowerAverage: powerOnly, sensors.MethodPower: instantOnly,
+		} {
+			g := card(sensortest.Constant(200))
+			g.Major, g.Minor, g.Module, g.Faults = 7, 0, module, faults
+			d := start(t, g).sensor.Devices()[0]
+			if !slices.ContainsFunc(supports, func(s sensors.Support) bool {
+				return s.Component == d.Component && s.Method == d.Method && s.ErrorBand == d.ErrorBand &&
+					strings.Contains(s.Source, "scope module") == module && s.Tested == "simulated"
+			}) {
+				t.Errorf("nothing in the list is a %s by %s, module %v, with a band of %v", d.Component, method, module, d.ErrorBand)
+			}
+		}
 	}
 }

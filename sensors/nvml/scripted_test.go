@@ -1,6 +1,7 @@
 package nvml
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -25,6 +26,8 @@ type scripted struct {
 	lag        time.Duration // of the driver's timestamps; negative: none
 
 	references, inits, shutdowns, lookUps, calls int
+	asked                                        []int64       // times of Utilization
+	nonsense                                     []utilization // in its answer
 }
 
 func newScripted(gpus ...sensortest.GPU) *scripted {
@@ -97,10 +100,23 @@ func (d *scripted) ByUUID(uuid string) (device, code) {
 	return nil, notFound
 }
 
+func (d *scripted) ProcessName(pid int) (string, code) {
+	for _, g := range d.gpus {
+		for _, p := range g.Processes {
+			if p.PID == pid && p.Name != "" {
+				return p.Name, d.state()
+			}
+		}
+	}
+	return "", notFound
+}
+
+// scriptedGPU is a handle of a GPU, or of an instance.
 type scriptedGPU struct {
 	driver     *scripted
 	gpu        *sensortest.GPU
 	generation int
+	instance   *sensortest.GPUInstance
 }
 
 // age counts the times the GPU was lost and came back.
@@ -139,7 +155,12 @@ func (h *scriptedGPU) fault(names ...string) code {
 	return success
 }
 
-func (h *scriptedGPU) UUID() (string, code) { return h.gpu.ID, h.enter("nvmlDeviceGetUUID") }
+func (h *scriptedGPU) UUID() (string, code) {
+	if h.instance != nil {
+		return h.instance.ID, h.enter("nvmlDeviceGetUUID")
+	}
+	return h.gpu.ID, h.enter("nvmlDeviceGetUUID")
+}
 func (h *scriptedGPU) Name() (string, code) { return h.gpu.Name, h.enter("nvmlDeviceGetName") }
 func (h *scriptedGPU) Capability() (int, int, code) {
 	return h.gpu.Major, h.gpu.Minor, h.enter("nvmlDeviceGetCudaComputeCapability")
@@ -163,7 +184,7 @@ func (h *scriptedGPU) Energy() (uint64, code) {
 	if h.gpu.Module {
 		return 0, notSupported
 	}
-	return h.gpu.Raw(h.driver.elapsed()), h.enter("nvmlDeviceGetTotalEnergyConsumption", "energy")
+	return h.gpu.Counter(h.driver.elapsed()), h.enter("nvmlDeviceGetTotalEnergyConsumption", "energy")
 }
 
 func (h *scriptedGPU) Power() (uint32, code) {
@@ -173,12 +194,89 @@ func (h *scriptedGPU) Power() (uint32, code) {
 	return h.milliwatts(h.gpu.Major > 8 || h.gpu.Major == 8 && h.gpu.Minor > 0), h.enter("nvmlDeviceGetPowerUsage", "power")
 }
 
-func (h *scriptedGPU) Processes() ([]int, code) {
-	var pids []int
+func (h *scriptedGPU) Contexts(kind contexts) (pids []int, ret code) {
+	names := map[contexts][2]string{
+		computing: {sensortest.ComputeContext, "nvmlDeviceGetComputeRunningProcesses"},
+		mps:       {sensortest.MPSContext, "nvmlDeviceGetMPSComputeRunningProcesses"},
+		drawing:   {sensortest.GraphicsContext, "nvmlDeviceGetGraphicsRunningProcesses"},
+	}[kind]
 	for _, p := range h.gpu.Processes {
-		pids = append(pids, p.PID)
+		if p.On(h.driver.elapsed(), names[0]) && (h.instance == nil || h.instance.ID == p.Instance) {
+			pids = append(pids, p.PID)
+		}
 	}
-	return pids, h.enter("nvmlDeviceGetComputeRunningProcesses")
+	if ret = h.enter(names[1]); ret == success && kind == drawing && h.gpu.MIG {
+		ret = notSupported
+	}
+	return pids, ret
+}
+
+// Utilization has a sample of each second in which a process was busy, of the last
+// hundred.
+func (h *scriptedGPU) Utilization(since int64) (samples []utilization, ret code) {
+	h.driver.asked = append(h.driver.asked, since)
+	if ret := h.enter("nvmlDeviceGetProcessUtilization"); ret != success {
+		return nil, ret
+	}
+	if h.gpu.MIG {
+		return nil, notSupported
+	}
+	at := h.driver.elapsed().Truncate(time.Second)
+	for n := 0; n < 100 && at >= 0; n++ {
+		micros := h.driver.start.Add(at).UnixMicro()
+		if micros <= since {
+			break
+		}
+		for _, p := range h.gpu.Processes {
+			if p.SM > 0 && p.On(at, cmp.Or(p.Kind, sensortest.ComputeContext)) {
+				samples = append(samples, utilization{pid: p.PID, micros: micros, busy: uint32(100*p.SM + 0.5)})
+			}
+		}
+		at -= time.Second
+	}
+	samples = append(samples, h.driver.nonsense...)
+	if len(samples) == 0 {
+		return nil, notFound
+	}
+	return samples, success
+}
+
+func (h *scriptedGPU) Instances() (int, code) {
+	if !h.gpu.MIG {
+		return 0, h.enter("nvmlDeviceGetMaxMigDeviceCount")
+	}
+	return h.gpu.Slices, h.enter("nvmlDeviceGetMaxMigDeviceCount")
+}
+
+func (h *scriptedGPU) Instance(i int) (device, code) {
+	if ret := h.enter("nvmlDeviceGetMigDeviceHandleByIndex", "instance "+strconv.Itoa(i)); ret != success {
+		return nil, ret
+	}
+	if i >= len(h.gpu.Instances) {
+		return nil, notFound
+	}
+	instance := *h
+	instance.instance = &h.gpu.Instances[i]
+	return &instance, success
+}
+
+func (h *scriptedGPU) GPUInstance() (int, code) {
+	return h.instance.In, h.enter("nvmlDeviceGetGpuInstanceId")
+}
+
+func (h *scriptedGPU) Slices() (instance, gpuInstance int, ret code) {
+	return h.instance.Slices, h.instance.InSlices, h.enter("nvmlDeviceGetAttributes", "slices of "+h.instance.ID)
+}
+
+func (h *scriptedGPU) ProfileSlices(profile int) (int, code) {
+	sizes := []int{1, 2, 3, 4, 7, 8, 6}
+	switch {
+	case profile >= len(sizes):
+		return 0, invalidArgument
+	case sizes[profile] > h.gpu.Slices:
+		return 0, notSupported
+	}
+	return sizes[profile], h.enter("nvmlDeviceGetGpuInstanceProfileInfo")
 }
 
 func (h *scriptedGPU) milliwatts(averaged bool) uint32 {
@@ -214,7 +312,7 @@ func (h *scriptedGPU) Fields(values []field) code {
 		}
 		if group == "energy" {
 			f.kind = kindUint64
-			binary.NativeEndian.PutUint64(f.value[:], h.gpu.Raw(h.driver.elapsed()))
+			binary.NativeEndian.PutUint64(f.value[:], h.gpu.Counter(h.driver.elapsed()))
 		} else {
 			f.kind = kindUint32
 			binary.NativeEndian.PutUint32(f.value[:], h.milliwatts(f.id == fieldPowerAverage))

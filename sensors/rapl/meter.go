@@ -3,6 +3,7 @@ package rapl
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"path/filepath"
@@ -19,7 +20,7 @@ const refresh = time.Millisecond
 // processor between the reading and the clock.
 const slack = 100 * time.Millisecond
 
-// A zone that was lost is looked for again after a second, and then ever less
+// A counter that was lost is looked for again after a second, and then ever less
 // often.
 const (
 	firstRetry = time.Second
@@ -34,11 +35,18 @@ type file interface {
 	Close() error
 }
 
-// meter follows the counter of one zone.
+// register is an open counter: a zone's or a perf event's.
+type register interface {
+	// sample returns the energy in µJ, from wherever the counter starts.
+	sample() (uint64, error)
+	Close() error
+}
+
+// meter follows the counter of one domain.
 type meter struct {
 	domain
-	open    func(path string) (file, error)
-	file    file // nil while the zone is lost
+	open    func() (register, error)
+	file    register // nil while the counter is lost
 	counter sensors.Counter
 
 	at  time.Time // of the last reading that counted
@@ -47,25 +55,43 @@ type meter struct {
 
 	retryAt time.Time
 	retryIn time.Duration
-	buf     [32]byte // a field, as it would escape to the heap
 }
 
-// newMeter opens the zone and reads it once, to know that it can be read.
-func newMeter(d domain, open func(string) (file, error)) (*meter, error) {
-	m := &meter{domain: d, open: open}
-	f, err := open(m.energyFile())
-	if err != nil {
-		return nil, m.fault(err)
-	}
-	m.file = f
-	if _, err := m.sample(); err != nil {
-		_ = m.close()
-		return nil, m.fault(err)
+// newMeter opens the counter of a zone and reads it once, to know that it can be
+// read.
+func newMeter(d domain, openFile func(string) (file, error)) (*meter, error) {
+	m := &meter{domain: d, open: func() (register, error) {
+		f, err := openFile(filepath.Join(d.path, "energy_uj"))
+		if err != nil {
+			return nil, err
+		}
+		if err := d.renamed(); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		return &energyFile{file: f}, nil
+	}}
+	if err := m.start(); err != nil {
+		return nil, err
 	}
 	// Without a period the counter takes a decrease for a restart from 0.
 	period, _ := d.period()
 	m.counter = sensors.Counter{Unit: 1, Period: period, MaxPower: d.maxPower(), Refresh: slack}
 	return m, nil
+}
+
+// start opens the counter and reads it once.
+func (m *meter) start() error {
+	f, err := m.open()
+	if err != nil {
+		return m.fault(err)
+	}
+	m.file = f
+	if _, err := f.sample(); err != nil {
+		_ = m.close()
+		return m.fault(err)
+	}
+	return nil
 }
 
 // interval returns the longest time between two reads in which the counter
@@ -78,14 +104,12 @@ func (m *meter) interval() time.Duration {
 	return time.Duration(min(max(wrap, 1), maxInterval.Seconds()) * float64(time.Second))
 }
 
-func (m *meter) energyFile() string { return filepath.Join(m.path, "energy_uj") }
-
 // read takes a reading, or sets err.
 func (m *meter) read(now func() time.Time) {
 	if m.file == nil && !m.reopen(now()) {
 		return
 	}
-	raw, err := m.sample()
+	raw, err := m.file.sample()
 	at := now()
 	if err == nil {
 		m.raw, m.at, m.err, m.retryIn = raw, at, nil, 0
@@ -94,7 +118,7 @@ func (m *meter) read(now func() time.Time) {
 	}
 	if err == errEmpty {
 		// The kernel never shows an empty file: it is no longer the zone's.
-		if f, again := m.open(m.energyFile()); again != nil {
+		if f, again := m.open(); again != nil {
 			err = again
 		} else {
 			_ = m.close()
@@ -108,18 +132,23 @@ func (m *meter) read(now func() time.Time) {
 	}
 }
 
-// sample reads the raw counter.
-func (m *meter) sample() (uint64, error) {
-	n, err := m.file.pread(m.buf[:])
+// energyFile is the counter of a zone.
+type energyFile struct {
+	file
+	buf [32]byte // a field, as it would escape to the heap
+}
+
+func (f *energyFile) sample() (uint64, error) {
+	n, err := f.pread(f.buf[:])
 	switch {
 	case err != nil:
 		return 0, err
 	case n == 0:
 		return 0, errEmpty
 	}
-	raw, ok := parseEnergy(m.buf[:n])
+	raw, ok := parseEnergy(f.buf[:n])
 	if !ok {
-		return 0, fmt.Errorf("energy_uj holds %q, not a number", m.buf[:n])
+		return 0, fmt.Errorf("energy_uj holds %q, not a number", f.buf[:n])
 	}
 	return raw, nil
 }
@@ -131,17 +160,12 @@ func (m *meter) lost() bool {
 	return errors.Is(m.err, sensors.ErrLost) || errors.Is(m.err, sensors.ErrPermission)
 }
 
-// reopen looks for a lost zone, when it is time to.
+// reopen looks for a lost counter, when it is time to.
 func (m *meter) reopen(at time.Time) bool {
 	if at.Before(m.retryAt) {
 		return false
 	}
-	f, err := m.open(m.energyFile())
-	if err == nil {
-		if err = m.renamed(); err != nil {
-			_ = f.Close()
-		}
-	}
+	f, err := m.open()
 	if err != nil {
 		m.err = m.fault(err)
 		m.postpone(at)
@@ -155,9 +179,10 @@ func (m *meter) reopen(at time.Time) bool {
 
 // renamed returns an error if the directory has become another zone: a driver
 // that is loaded again numbers its zones anew.
-func (m *meter) renamed() error {
-	for z := m.zone; z != nil; z = z.parent {
+func (z *zone) renamed() error {
+	for ; z != nil; z = z.parent {
 		switch name, err := readName(z.path); {
+		case z.err != nil: // it had no name to begin with
 		case err != nil:
 			return err
 		case name != z.name:
@@ -182,9 +207,11 @@ func sentinel(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return sensors.ErrPermission
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENODEV),
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, io.EOF), errors.Is(err, syscall.ENODEV),
 		errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EIO):
 		return sensors.ErrLost
+	case errors.Is(err, errors.ErrUnsupported):
+		return sensors.ErrUnsupported
 	default:
 		return sensors.ErrTransient
 	}

@@ -75,12 +75,12 @@ func probe(meters []*meter) pass {
 	r := make(pass, len(meters))
 	for i, m := range meters {
 		var err error
-		r[i].before, err = m.sample()
+		r[i].before, err = m.file.sample()
 		r[i].failed = err != nil
 	}
 	for i := len(meters) - 1; i >= 0; i-- {
 		var err error
-		r[i].after, err = meters[i].sample()
+		r[i].after, err = meters[i].file.sample()
 		r[i].failed = r[i].failed || err != nil
 	}
 	return r
@@ -163,7 +163,7 @@ func (g *mirrors) compare() {
 	if l.err != nil {
 		return
 	}
-	after, err := l.sample()
+	after, err := l.file.sample()
 	if err != nil {
 		return
 	}

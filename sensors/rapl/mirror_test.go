@@ -71,7 +71,7 @@ func TestDivide(t *testing.T) {
 			var meters []*meter
 			for i, f := range c.files {
 				meters = append(meters, &meter{
-					domain: domain{die: i}, file: f,
+					domain: domain{die: i}, file: &energyFile{file: f},
 					counter: sensors.Counter{Period: period, MaxPower: packageBound},
 				})
 			}

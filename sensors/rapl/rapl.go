@@ -1,6 +1,7 @@
-// Package rapl reads the energy counters of processors and their memory from
-// the Linux powercap tree, /sys/class/powercap. Intel calls them RAPL, running
-// average power limit; AMD processors since Zen have them under the same names.
+// Package rapl reads the energy counters of processors and their memory, from
+// the Linux powercap tree, /sys/class/powercap, or as perf events where that is
+// closed. Intel calls them RAPL, running average power limit; AMD processors
+// since Zen have them under the same names.
 //
 // # Basics
 //
@@ -22,13 +23,26 @@
 // restart from 0, and what was used before it, since the last reading, is lost.
 // The device's Note says so.
 //
+// Where a zone cannot be read, is not there, or does not say where it wraps, the
+// same counter is read as an event of the power PMU, energy-pkg or energy-ram, if
+// perf_event_open allows it. Its device has the ID that the zone would have. The
+// choice is made for each component of each package, when the sensor is opened.
+//
 // # Caveats
 //
-// Since Linux 5.10 the counters can be read by root only, as they leak what
-// other users compute (CVE-2020-8694). Reading them needs a change of the
-// files' mode, or the capability CAP_DAC_READ_SEARCH; the omission says how.
-// A container usually hides the tree from root, too: mount the host's /sys
-// elsewhere and name it in HOST_SYS.
+// Since Linux 5.10 the zones can be read by root only, as they leak what other
+// users compute (CVE-2020-8694). Reading them needs a change of the files' mode,
+// or the capability CAP_DAC_READ_SEARCH; events need CAP_PERFMON, which a program
+// file can be given, or a kernel.perf_event_paranoid of 0 or less. The omission
+// says how. A container usually hides the zones from root, too: mount the host's
+// /sys elsewhere and name it in HOST_SYS, or give it the capability CAP_PERFMON.
+//
+// An event is counted by the kernel in 64 bits, from 32 bits of the hardware. That
+// is sound only if it is read before the hardware has used half of its range, so
+// Timing asks for the same or a shorter interval than of a zone. When the
+// processor that stands for a package goes off line, the kernel moves the event to
+// another; an event that has ended or stands still is opened again where the
+// cpumask then says.
 //
 // A zone that goes away, because its driver is unloaded or its processor taken
 // off line, costs that zone alone. It is looked for again after 1, 2, 4 and up
@@ -56,7 +70,36 @@ const source = "rapl"
 // maxInterval is the longest time between two reads, whatever the counter.
 const maxInterval = 30 * time.Second
 
-func init() { sensors.Register(sensors.Backend{Name: source, Open: Open}) }
+func init() { sensors.Register(backend) }
+
+var backend = sensors.Backend{Name: source, Component: sensors.CPU, Open: Open, Supports: []sensors.Support{{
+	Hardware: "packages of Intel processors since Sandy Bridge, and of AMD's since Zen (Linux 5.11)",
+	Source:   "/sys/class/powercap/intel-rapl*/energy_uj", Component: sensors.CPU,
+	Unit: "µJ", Method: sensors.MethodCounter, ErrorBand: packageBand,
+	Privileges: "root since Linux 5.10; every user after a chmod", Tested: "simulated",
+}, {
+	Hardware: "memory of Intel servers, and of some of its clients",
+	Source:   "/sys/class/powercap/intel-rapl*/energy_uj, of zones named dram", Component: sensors.Memory,
+	Unit: "µJ", Method: sensors.MethodCounter, ErrorBand: dramBand,
+	Privileges: "root since Linux 5.10; every user after a chmod", Tested: "simulated",
+}, {
+	Hardware: "packages of Intel processors since Sandy Bridge, and of AMD's since Zen (Linux 5.8)",
+	Source:   "perf_event_open: power/energy-pkg/", Component: sensors.CPU,
+	Unit: "2⁻³² J", Method: sensors.MethodCounter, ErrorBand: packageBand,
+	Privileges: "CAP_PERFMON, or every user with kernel.perf_event_paranoid=0", Tested: "simulated; the system call is real",
+}, {
+	Hardware: "memory of Intel servers, and of some of its clients",
+	Source:   "perf_event_open: power/energy-ram/", Component: sensors.Memory,
+	Unit: "2⁻³² J", Method: sensors.MethodCounter, ErrorBand: dramBand,
+	Privileges: "CAP_PERFMON, or every user with kernel.perf_event_paranoid=0", Tested: "simulated; the system call is real",
+}}}
+
+// The systematic errors of packages and of memory: a judgement, as no study holds
+// for all processors.
+const (
+	packageBand = 0.05
+	dramBand    = 0.10
+)
 
 // Open opens the counters of this machine. It returns nil where there are none,
 // and an omission for each that it cannot read.
@@ -68,22 +111,27 @@ func Open(_ context.Context, roots sensors.Roots) (sensors.Sensor, []sensors.Omi
 			Err:    sensors.ErrUnsupported,
 		}}
 	}
-	return open(roots, openFile, time.Now)
+	return open(roots, kernel{openFile, openEvent}, time.Now)
 }
 
-func open(roots sensors.Roots, openFile func(string) (file, error), now func() time.Time) (sensors.Sensor, []sensors.Omission) {
+// kernel opens what the kernel shows.
+type kernel struct {
+	openFile  func(path string) (file, error)
+	openEvent func(kind uint32, config uint64, cpu int) (eventFile, error)
+}
+
+func open(roots sensors.Roots, k kernel, now func() time.Time) (sensors.Sensor, []sensors.Omission) {
 	cpu := readProcessor(roots.Proc)
 	zones, err := readZones(roots.Sys)
+	s := &sensor{now: now, interval: maxInterval, cpu: cpu, seen: map[group]bool{}, pmu: readPMU(roots.Sys, cpu, k.openEvent)}
 	if o := whole(roots, cpu, zones, err); o != nil {
-		return nil, []sensors.Omission{*o}
-	}
-	s := &sensor{now: now, interval: maxInterval}
-	var omitted []sensors.Omission
-	for _, z := range zones {
-		if z.err != nil {
-			omitted = append(omitted, nameless(z))
+		s.addEvents()
+		if len(s.devices) > 0 {
+			return s, s.noMemory(nil)
 		}
+		return nil, []sensors.Omission{s.closed(*o)}
 	}
+	var omitted []sensors.Omission
 	groups, twins := cut(zones)
 	for _, d := range twins {
 		omitted = append(omitted, sensors.Omission{
@@ -92,8 +140,23 @@ func open(roots sensors.Roots, openFile func(string) (file, error), now func() t
 		})
 	}
 	for _, g := range groups {
-		omitted = append(omitted, s.add(g, cpu, openFile)...)
+		omitted = append(omitted, s.add(g, k.openFile)...)
 	}
+	s.addEvents()
+	for _, z := range zones {
+		if z.err != nil {
+			omitted = append(omitted, s.nameless(z))
+		}
+	}
+	omitted = s.noMemory(omitted)
+	if len(s.devices) == 0 {
+		return nil, omitted
+	}
+	return s, omitted
+}
+
+// noMemory adds that there is no counter of the memory, where there is none.
+func (s *sensor) noMemory(omitted []sensors.Omission) []sensors.Omission {
 	if !slices.ContainsFunc(s.devices, func(d sensors.Device) bool { return d.Component == sensors.Memory }) &&
 		!slices.ContainsFunc(omitted, func(o sensors.Omission) bool { return o.Component == sensors.Memory }) {
 		omitted = append(omitted, sensors.Omission{
@@ -102,10 +165,7 @@ func open(roots sensors.Roots, openFile func(string) (file, error), now func() t
 			Err:    sensors.ErrAbsent,
 		})
 	}
-	if len(s.devices) == 0 {
-		return nil, omitted
-	}
-	return s, omitted
+	return omitted
 }
 
 // whole explains why there is nothing to read, if there is nothing.
@@ -158,7 +218,7 @@ func unmeasured(zones []*zone, o *sensors.Omission) *sensors.Omission {
 
 // nameless is the omission of a zone that does not say what it counts. Below a
 // package, it may be the dram.
-func nameless(z *zone) sensors.Omission {
+func (s *sensor) nameless(z *zone) sensors.Omission {
 	o := sensors.Omission{
 		Source: source, Component: sensors.CPU, Device: z.id, Status: sensors.Unreadable,
 		Reason: "the name of " + z.path + " cannot be read",
@@ -167,11 +227,23 @@ func nameless(z *zone) sensors.Omission {
 	if z.parent != nil {
 		o.Component = sensors.Memory
 	}
+	if s.complete(o.Component) {
+		o.Status = sensors.Superseded
+	}
 	return o
 }
 
-// unreadable is the omission of a zone whose counter cannot be read.
-func unreadable(d domain, err error) sensors.Omission {
+// complete reports whether all that the PMU has of a component is read, by zones
+// or by events.
+func (s *sensor) complete(c sensors.Component) bool {
+	groups, _ := s.pmu.domains()
+	groups = slices.DeleteFunc(groups, func(g []domain) bool { return g[0].Component != c })
+	return len(groups) > 0 && !slices.ContainsFunc(groups, func(g []domain) bool { return !s.seen[g[0].group()] })
+}
+
+// unreadable is the omission of a zone whose counter cannot be read, and perfErr
+// why there is no event in its stead.
+func unreadable(d domain, err, perfErr error) sensors.Omission {
 	o := sensors.Omission{
 		Source: source, Component: d.Component, Device: d.id(), Status: sensors.Unreadable,
 		Reason: fmt.Sprintf("%s, the energy of %s, cannot be read", filepath.Join(d.path, "energy_uj"), d.id()),
@@ -180,6 +252,9 @@ func unreadable(d domain, err error) sensors.Omission {
 	if errors.Is(err, sensors.ErrPermission) {
 		o.Reason = fmt.Sprintf("%s, the energy of %s, is for root only", filepath.Join(d.path, "energy_uj"), d.id())
 		o.Remedy = chmod(d.control)
+		if errors.Is(perfErr, sensors.ErrPermission) {
+			o.Remedy += "; or, for this program alone: " + setcap()
+		}
 	}
 	return o
 }
@@ -191,8 +266,41 @@ func chmod(control string) string {
 		`echo 'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="%[1]s:*", RUN+="/bin/chmod a+r /sys%%p/energy_uj"' | sudo tee /etc/udev/rules.d/70-rapl.rules && sudo udevadm control --reload`, control)
 }
 
+// setcap is the remedy where perf events are closed. Linux before 5.8 has
+// cap_sys_admin in its stead.
+func setcap() string {
+	program, err := os.Executable()
+	if err != nil {
+		program = "./wattspan"
+	}
+	return "sudo setcap cap_perfmon=ep '" + program + "'"
+}
+
+// closed completes why no zone can be read with why no event can.
+func (s *sensor) closed(o sensors.Omission) sensors.Omission {
+	denied := errors.Is(s.perfErr, sensors.ErrPermission)
+	switch {
+	case s.perfErr == nil:
+	case o.Status == sensors.Absent: // the PMU is there, and so is the hardware
+		o.Status, o.Err, o.Remedy = sensors.Unreadable, s.perfErr, ""
+		o.Reason = "RAPL has no zone in /sys/class/powercap, and its perf events cannot be opened"
+		if denied {
+			o.Reason = "RAPL has no zone in /sys/class/powercap, and its perf events are for root only"
+			o.Remedy = setcap() + " (in a container: --cap-add PERFMON); or, for every user until the machine restarts: sudo sysctl kernel.perf_event_paranoid=0"
+		}
+	case denied && o.Remedy != "":
+		o.Remedy += "; or add --cap-add PERFMON"
+	}
+	return o
+}
+
 // sensor reads the counters.
 type sensor struct {
+	cpu     processor
+	pmu     *pmu
+	perfErr error          // why events that were wanted could not be opened
+	seen    map[group]bool // what was looked for, and whether it is read
+
 	now      func() time.Time
 	interval time.Duration
 	devices  []sensors.Device
@@ -208,60 +316,122 @@ type state struct {
 	power sensors.Watts
 }
 
-// add opens the zones of one component of one package.
-func (s *sensor) add(g []domain, cpu processor, openFile func(string) (file, error)) (omitted []sensors.Omission) {
+// add opens the counters of one component of one package. Zones come first: they
+// count from the start of the machine, which tells dies that show one counter from
+// dies that have one each, and the longest interval makes their wraps sound. Where
+// one of them is closed, or does not say where it wraps, all are read by events,
+// if those can be opened.
+func (s *sensor) add(g []domain, openFile func(string) (file, error)) (omitted []sensors.Omission) {
+	s.seen[g[0].group()] = false
 	var meters []*meter
+	failed := map[string]error{}
+	wraps := true // it is known where
 	for _, d := range g {
 		m, err := newMeter(d, openFile)
 		if err != nil {
-			omitted = append(omitted, unreadable(d, err))
+			failed[d.zone.id] = err
 			continue
 		}
+		wraps = wraps && m.counter.Period > 0
 		meters = append(meters, m)
 	}
+	if len(failed) > 0 || !wraps {
+		events, err := s.events(g[0].Component, g[0].pkg, g[0].maxPower())
+		if err == nil {
+			closeAll(meters)
+			s.addMeters(events)
+			return nil
+		}
+		for _, d := range g {
+			if e := failed[d.zone.id]; e != nil {
+				omitted = append(omitted, unreadable(d, e, err))
+			}
+		}
+	}
 	for _, set := range divide(meters) {
-		leader := set[0]
-		d := sensors.Device{
-			ID: leader.id(), Component: leader.Component,
-			Method: sensors.MethodCounter, Scope: sensors.ScopeDevice,
-			Source: source + " " + leader.path, Refresh: refresh,
-		}
-		switch leader.Component {
-		case sensors.CPU:
-			d.Name, d.Vendor, d.ErrorBand = cpu.model, cpu.vendor, 0.05
-		case sensors.Memory:
-			d.Name, d.ErrorBand = "DRAM", 0.10
-		}
-		var notes []string
+		d := s.device(set[0])
 		if len(set) > 1 {
 			if len(set) == len(g) {
-				d.ID = leader.socket()
+				d.ID = set[0].socket()
 			}
-			notes = append(notes, fmt.Sprintf("%d zones show this one counter", len(set)))
+			d.Note = fmt.Sprintf("%d zones show this one counter", len(set))
 		}
-		if leader.counter.Period == 0 {
-			notes = append(notes, "where the counter wraps is not known: what it counts just before a wrap is lost")
+		if set[0].counter.Period == 0 {
+			if d.Note != "" {
+				d.Note += "; "
+			}
+			d.Note += "where the counter wraps is not known: what it counts just before a wrap is lost"
 		}
-		d.Note = strings.Join(notes, "; ")
 		if s.has(d.ID) { // two zones of one name that are not one counter
-			d.ID += "-" + leader.zone.id
+			d.ID += "-" + set[0].zone.id
 		}
 		for _, m := range set[1:] {
 			omitted = append(omitted, sensors.Omission{
 				Source: source, Component: m.Component, Device: m.id(), Status: sensors.Superseded,
-				Reason: fmt.Sprintf("%s shows the same counter as %s", m.zone.id, leader.zone.id),
+				Reason: fmt.Sprintf("%s shows the same counter as %s", m.zone.id, set[0].zone.id),
 			})
 		}
-		for _, m := range set {
-			s.interval = min(s.interval, m.interval())
-		}
-		s.devices = append(s.devices, d)
-		s.states = append(s.states, state{
-			mirrors: mirrors{leader: leader, twins: set[1:]},
-			power:   sensors.Watts(math.NaN()),
-		})
+		s.follow(d, set)
 	}
 	return omitted
+}
+
+// events opens the events of a component of a package, and keeps why it could not.
+func (s *sensor) events(c sensors.Component, pkg int, maxPower sensors.Watts) ([]*meter, error) {
+	meters, err := s.pmu.meters(c, pkg, maxPower)
+	if err != nil && !errors.Is(err, sensors.ErrAbsent) {
+		s.perfErr = err
+	}
+	return meters, err
+}
+
+// addEvents adds the events of what no zone counts, readable or not.
+func (s *sensor) addEvents() {
+	groups, _ := s.pmu.domains()
+	for _, g := range groups {
+		if _, ok := s.seen[g[0].group()]; ok {
+			continue
+		}
+		if meters, err := s.events(g[0].Component, g[0].pkg, g[0].maxPower()); err == nil {
+			s.addMeters(meters)
+		}
+	}
+}
+
+// addMeters adds each meter as a device.
+func (s *sensor) addMeters(meters []*meter) {
+	for _, m := range meters {
+		s.follow(s.device(m), []*meter{m})
+	}
+}
+
+// device describes what a meter reads.
+func (s *sensor) device(m *meter) sensors.Device {
+	d := sensors.Device{
+		ID: m.id(), Component: m.Component,
+		Method: sensors.MethodCounter, Scope: sensors.ScopeDevice,
+		Source: source + " " + m.path, Refresh: refresh,
+	}
+	switch m.Component {
+	case sensors.CPU:
+		d.Name, d.Vendor, d.ErrorBand = s.cpu.model, s.cpu.vendor, packageBand
+	case sensors.Memory:
+		d.Name, d.ErrorBand = "DRAM", dramBand
+	}
+	return d
+}
+
+// follow reads the meters from now on, as one device.
+func (s *sensor) follow(d sensors.Device, set []*meter) {
+	for _, m := range set {
+		s.interval = min(s.interval, m.interval())
+		s.seen[m.group()] = true
+	}
+	s.devices = append(s.devices, d)
+	s.states = append(s.states, state{
+		mirrors: mirrors{leader: set[0], twins: set[1:]},
+		power:   sensors.Watts(math.NaN()),
+	})
 }
 
 func (s *sensor) has(id string) bool {

@@ -133,6 +133,14 @@ type domain struct {
 	*zone
 }
 
+// group is what a device, or the dies of one, count: a component of a package.
+type group struct {
+	sensors.Component
+	pkg int
+}
+
+func (d domain) group() group { return group{d.Component, d.pkg} }
+
 // id is the device's: "package-0", "dram-1", "package-0-die-1".
 func (d domain) id() string {
 	if d.die < 0 {
@@ -180,7 +188,7 @@ func cut(zones []*zone) (groups [][]domain, twins []domain) {
 		all = append(all, d)
 	}
 	same := func(a domain) func(domain) bool {
-		return func(b domain) bool { return a.Component == b.Component && a.pkg == b.pkg }
+		return func(b domain) bool { return a.group() == b.group() }
 	}
 	for _, d := range all {
 		// MSR zones come first: their control sorts before the other.

@@ -18,6 +18,9 @@ type Conformance struct {
 	// Advance lets d pass for the sensor's clock and its hardware. Devices
 	// that draw power must have drawn some after it.
 	Advance func(d time.Duration)
+	// Supports is what the back-end says it reads: every device must be of one of
+	// these kinds, as docs/HARDWARE.md tells them. Nil where nothing is said.
+	Supports []sensors.Support
 }
 
 // Conform checks that a sensor keeps the promises of sensors.Sensor. It reads
@@ -29,6 +32,7 @@ func Conform(t *testing.T, c Conformance) {
 		s := c.Open(t)
 		defer closeSensor(t, s)
 		checkDevices(t, s)
+		checkSupported(t, s, c.Supports)
 	})
 
 	t.Run("cumulative", func(t *testing.T) {
@@ -77,14 +81,14 @@ func checkDevices(t *testing.T, s sensors.Sensor) {
 		if d.Source == "" {
 			t.Errorf("%s: no source", d.ID)
 		}
-		if !slices.Contains([]sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory}, d.Component) {
+		if !slices.Contains([]sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory, sensors.Node}, d.Component) {
 			t.Errorf("%s: component %q", d.ID, d.Component)
 		}
 		if !slices.Contains([]sensors.Method{sensors.MethodCounter, sensors.MethodPowerAverage,
 			sensors.MethodPower, sensors.MethodModel, sensors.MethodConstant}, d.Method) {
 			t.Errorf("%s: method %q", d.ID, d.Method)
 		}
-		if !slices.Contains([]sensors.Scope{sensors.ScopeDevice, sensors.ScopeModule, sensors.ScopeShare}, d.Scope) {
+		if !slices.Contains([]sensors.Scope{sensors.ScopeDevice, sensors.ScopeModule, sensors.ScopeShare, sensors.ScopeNode}, d.Scope) {
 			t.Errorf("%s: scope %q", d.ID, d.Scope)
 		}
 		if !(d.ErrorBand > 0 && d.ErrorBand <= 1) {
@@ -99,6 +103,20 @@ func checkDevices(t *testing.T, s sensors.Sensor) {
 	}
 	if s.Timing().MaxInterval < 0 {
 		t.Errorf("Timing: MaxInterval %v", s.Timing().MaxInterval)
+	}
+}
+
+// checkSupported checks that the devices are what the back-end says it reads.
+func checkSupported(t *testing.T, s sensors.Sensor, supports []sensors.Support) {
+	if supports == nil {
+		return
+	}
+	for _, d := range s.Devices() {
+		if !slices.ContainsFunc(supports, func(u sensors.Support) bool {
+			return u.Component == d.Component && u.Method == d.Method && u.ErrorBand <= d.ErrorBand
+		}) {
+			t.Errorf("%s: no Support of the back-end is a %s by %s with a band of %v or less", d.ID, d.Component, d.Method, d.ErrorBand)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,14 +31,21 @@ type GPU struct {
 	// Module is set for a superchip that refuses the GPU's own power and
 	// energy, and has those of the module.
 	Module bool
-	// MIG is set where the GPU is partitioned.
-	MIG bool
+	// MIG is set where the GPU is partitioned, in Instances. It has Slices
+	// compute slices; 0 means 7.
+	MIG       bool
+	Slices    int
+	Instances []GPUInstance
 	// Lazy is set where the driver is not in persistence mode.
 	Lazy bool
 	// Faults are the errors the driver returns.
 	Faults []Fault
-	// Processes are those that compute on the GPU.
+	// Processes are those with a context on the GPU.
 	Processes []GPUProcess
+	// CounterGain multiplies what the counter counts, and not the power; 0
+	// means 1. In the spans of Frozen it counts nothing.
+	CounterGain float64
+	Frozen      []Span
 	// Latency is the time every call keeps the processor busy.
 	Latency time.Duration
 }
@@ -47,7 +55,9 @@ type Fault struct {
 	// On is what fails: a function by its name without version
 	// ("nvmlDeviceGetPowerUsage"), a field of nvmlDeviceGetFieldValues by its
 	// number ("185"), a group of them ("energy", "power", "limit"), or every
-	// call on the GPU ("*").
+	// call on the GPU ("*"). Of "more_samples", the code does not matter: between
+	// being asked how many samples of processes there are and being asked for
+	// them, the driver takes another.
 	On string
 	// Code is the nvmlReturn_t; 0 means 3, NOT_SUPPORTED.
 	Code int
@@ -76,11 +86,67 @@ func (f Fault) code() int {
 	return f.Code
 }
 
-// GPUProcess is a process on a simulated GPU.
+// Kinds of context that a process can have on a GPU.
+const (
+	ComputeContext  = "compute" // the kind of a process that says none
+	MPSContext      = "mps"     // a client of a Multi-Process Service
+	GraphicsContext = "graphics"
+)
+
+// GPUProcess is a process on a simulated GPU. One that changes is there several
+// times, During different spans.
 type GPUProcess struct {
 	PID    int
-	Memory uint64  // bytes
-	SM     float64 // share of time it kept the multiprocessors busy, 0 to 1
+	Memory uint64 // bytes
+	// SM is the share of time it keeps the multiprocessors busy, 0 to 1. The
+	// driver takes a sample of it every second.
+	SM   float64
+	Kind string // of context
+	Name string // without spaces; "process" where it is empty
+	// Instance is the ID of the instance it is on, of a GPU with MIG.
+	Instance string
+	// During is when; a To of 0 means for ever.
+	During Span
+}
+
+// On reports whether the process is on the GPU at t with a context of a kind.
+func (p GPUProcess) On(t time.Duration, kind string) bool {
+	return or(p.Kind, ComputeContext) == kind && t >= p.During.From && (p.During.To == 0 || t < p.During.To)
+}
+
+// GPUInstance is what NVML calls a MIG device: a compute instance of Slices slices
+// in the GPU instance number In, which has InSlices.
+type GPUInstance struct {
+	ID               string // UUID
+	In               int
+	InSlices, Slices int
+}
+
+// Counter returns what the GPU's energy counter shows at t, in mJ.
+func (g *GPU) Counter(t time.Duration) uint64 {
+	since := time.Duration(0)
+	for _, r := range g.Resets {
+		if r <= t {
+			since = r
+		}
+	}
+	missed := g.seen(t) - g.seen(since) - (g.counted(t) - g.counted(since))
+	return g.Raw(t) - uint64(int64(missed/1000))
+}
+
+// counted returns what of the energy that the sensor has seen, in µJ, the counter
+// has counted.
+func (g *GPU) counted(t time.Duration) float64 {
+	sum := g.seen(t)
+	for _, f := range g.Frozen {
+		if f.From < t {
+			sum -= g.seen(min(f.To, t)) - g.seen(f.From)
+		}
+	}
+	if g.CounterGain != 0 {
+		sum *= g.CounterGain
+	}
+	return sum
 }
 
 // NVMLScript is all that the fake driver is told.
@@ -118,6 +184,7 @@ func (s NVMLScript) text() string {
 		fmt.Fprintln(&b, append([]any{key}, values...)...)
 	}
 	line("fail_init", s.FailInit)
+	line("epoch", NewClock().Now().UnixMicro())
 	if s.MismatchAt > 0 {
 		line("mismatch_at", int64(s.MismatchAt))
 	}
@@ -131,10 +198,15 @@ func (s NVMLScript) text() string {
 		line("name", g.Name)
 		line("capability", g.Major, g.Minor)
 		line("mig", number(g.MIG))
+		line("slices", g.Slices)
+		for _, m := range g.Instances {
+			line("instance", m.ID, m.In, m.InSlices, m.Slices)
+		}
 		line("module", number(g.Module))
 		line("persistence", number(!g.Lazy))
 		line("limit", float64(g.MaxPower))
 		line("gain", g.Gain)
+		line("counter_gain", g.CounterGain)
 		line("duty", g.Duty)
 		line("utilization", g.Utilization)
 		line("start", g.Start)
@@ -148,23 +220,29 @@ func (s NVMLScript) text() string {
 		for _, t := range g.Resets {
 			line("reset", int64(t))
 		}
-		for key, spans := range map[string][]Span{"lost": g.Lost, "hang": g.Hang, "garbage": g.Garbage} {
+		for key, spans := range map[string][]Span{"lost": g.Lost, "hang": g.Hang, "garbage": g.Garbage, "frozen": g.Frozen} {
 			for _, span := range spans {
 				line(key, int64(span.From), int64(span.To))
 			}
 		}
 		for _, f := range g.Faults {
-			to := int64(f.During.To)
-			if to == 0 {
-				to = -1
-			}
-			line("fault", f.On, f.code(), int64(f.During.From), to)
+			line("fault", f.On, f.code(), int64(f.During.From), end(f.During))
 		}
 		for _, p := range g.Processes {
-			line("process", p.PID, p.Memory, p.SM)
+			instance := slices.IndexFunc(g.Instances, func(m GPUInstance) bool { return m.ID == p.Instance })
+			line("process", p.PID, p.Memory, p.SM, or(p.Kind, ComputeContext), instance,
+				int64(p.During.From), end(p.During), or(p.Name, "process"))
 		}
 	}
 	return b.String()
+}
+
+// end is the end of a span that may go on for ever.
+func end(s Span) int64 {
+	if s.To == 0 {
+		return -1
+	}
+	return int64(s.To)
 }
 
 func number(b bool) int {
@@ -184,6 +262,12 @@ func (g GPU) WithDefaults(i int) GPU {
 	}
 	if g.Gain == 0 {
 		g.Gain = 1
+	}
+	if g.CounterGain == 0 {
+		g.CounterGain = 1
+	}
+	if g.Slices == 0 {
+		g.Slices = 7
 	}
 	if g.Averaging == 0 {
 		g.Averaging = time.Second

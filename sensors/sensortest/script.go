@@ -2,6 +2,7 @@ package sensortest
 
 import (
 	"math"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -111,6 +112,60 @@ func (c Curve) integral(t time.Duration) sensors.Joules {
 	return sensors.Joules(sum)
 }
 
+// Load is a power over time of which the energy is known exactly.
+type Load interface {
+	// Power returns the power at t.
+	Power(t time.Duration) sensors.Watts
+	// Joules returns the integral of the power from 0 to t, negative for a
+	// negative t.
+	Joules(t time.Duration) sensors.Joules
+}
+
+// Trace is a [Curve] of many points, prepared so that its power and energy are
+// found by bisection. It does not change, and can be used by several goroutines.
+type Trace struct {
+	curve  Curve
+	before []sensors.Joules // the energy from the first point to each
+	origin sensors.Joules   // the energy from the first point to 0
+}
+
+var (
+	_ Load = Curve(nil)
+	_ Load = (*Trace)(nil)
+)
+
+// NewTrace prepares a curve of at least one point. The curve must not change
+// afterwards.
+func NewTrace(c Curve) *Trace {
+	t := &Trace{curve: c, before: make([]sensors.Joules, len(c))}
+	for i := 1; i < len(c); i++ {
+		t.before[i] = t.before[i-1] +
+			sensors.Joules(float64(c[i-1].Power+c[i].Power)/2*(c[i].At-c[i-1].At).Seconds())
+	}
+	t.origin = t.integral(0)
+	return t
+}
+
+// piece returns the last point at or before t, and those after it.
+func (t *Trace) piece(at time.Duration) (i int, rest Curve) {
+	i = max(sort.Search(len(t.curve), func(i int) bool { return t.curve[i].At > at })-1, 0)
+	return i, t.curve[i:min(i+2, len(t.curve))]
+}
+
+// Power implements [Load].
+func (t *Trace) Power(at time.Duration) sensors.Watts {
+	_, rest := t.piece(at)
+	return rest.Power(at)
+}
+
+// Joules implements [Load].
+func (t *Trace) Joules(at time.Duration) sensors.Joules { return t.integral(at) - t.origin }
+
+func (t *Trace) integral(at time.Duration) sensors.Joules {
+	i, rest := t.piece(at)
+	return t.before[i] + rest.integral(at)
+}
+
 // Span is an interval of time, from From up to but not including To.
 type Span struct{ From, To time.Duration }
 
@@ -118,10 +173,13 @@ type Span struct{ From, To time.Duration }
 func (s Span) Contains(t time.Duration) bool { return s.From <= t && t < s.To }
 
 // Script describes one simulated device. The device's Method decides what its
-// sensor offers: a counter, or a power.
+// sensor offers: a counter, or a power. Its methods are for one goroutine at a
+// time.
 type Script struct {
 	sensors.Device
 	Curve Curve
+	// Load is what the device draws, in place of Curve, where it is not nil.
+	Load Load
 
 	// Start is the counter's value at time 0, Unit its microjoules per unit
 	// (0: 1), Period the units after which it wraps (0: never).
@@ -149,6 +207,27 @@ type Script struct {
 	Hang []Span
 	// Utilization is what the device reports at all times.
 	Utilization float64
+
+	// What a part-time sensor has seen in the periods until looked, so that it is
+	// not added up anew at each reading.
+	looked time.Duration
+	sum    float64
+}
+
+// power and joules are those of what the device draws. A Curve is not made a
+// Load for them, which would allocate.
+func (s *Script) power(t time.Duration) sensors.Watts {
+	if s.Load != nil {
+		return s.Load.Power(t)
+	}
+	return s.Curve.Power(t)
+}
+
+func (s *Script) joules(t time.Duration) sensors.Joules {
+	if s.Load != nil {
+		return s.Load.Joules(t)
+	}
+	return s.Curve.Joules(t)
 }
 
 // seen returns the energy in µJ that the sensor has accounted for at t, with
@@ -162,14 +241,19 @@ func (s *Script) seen(t time.Duration) float64 {
 		t = t.Truncate(s.Update)
 	}
 	if s.Duty <= 0 || s.Duty >= 1 || s.Update <= 0 {
-		return gain * float64(s.Curve.Joules(t)) * 1e6
+		return gain * float64(s.joules(t)) * 1e6
 	}
-	var sum float64
+	if t <= 0 {
+		return 0
+	}
+	if t < s.looked {
+		s.looked, s.sum = 0, 0
+	}
 	look := time.Duration(s.Duty * float64(s.Update))
-	for from := time.Duration(0); from < t; from += s.Update {
-		sum += float64(s.Curve.Joules(from+look)-s.Curve.Joules(from)) / s.Duty
+	for ; s.looked < t; s.looked += s.Update {
+		s.sum += float64(s.joules(s.looked+look)-s.joules(s.looked)) / s.Duty
 	}
-	return gain * sum * 1e6
+	return gain * s.sum * 1e6
 }
 
 // Raw returns what the hardware's counter shows at t.
@@ -203,9 +287,9 @@ func (s *Script) Watts(t time.Duration) sensors.Watts {
 		gain = 1
 	}
 	if s.Averaging <= 0 {
-		return gain * s.Curve.Power(t)
+		return gain * s.power(t)
 	}
-	j := s.Curve.Joules(t) - s.Curve.Joules(t-s.Averaging)
+	j := s.joules(t) - s.joules(t-s.Averaging)
 	return gain * sensors.Watts(float64(j)/s.Averaging.Seconds())
 }
 

@@ -39,6 +39,50 @@ func TestCurveIntegrals(t *testing.T) {
 	}
 }
 
+// A trace is its curve, found faster.
+func TestTraceIsItsCurve(t *testing.T) {
+	curve := append(sensortest.Curve{{At: -2 * time.Second, Power: 50}},
+		sensortest.Steps(700*time.Millisecond, 100, 600, 150)...)
+	curve = append(curve, sensortest.Point{At: 4 * time.Second, Power: 400}, sensortest.Point{At: 5 * time.Second, Power: 0})
+	trace := sensortest.NewTrace(curve)
+	for at := -3 * time.Second; at < 7*time.Second; at += 50 * time.Millisecond {
+		if got, want := trace.Power(at), curve.Power(at); got != want {
+			t.Errorf("%v: %v, want %v", at, got, want)
+		}
+		if got, want := float64(trace.Joules(at)), float64(curve.Joules(at)); math.Abs(got-want) > 1e-9 {
+			t.Errorf("%v: %v J, want %v J", at, got, want)
+		}
+	}
+}
+
+// A script draws its load, where it has one, whatever its sensor offers.
+func TestScriptOfALoad(t *testing.T) {
+	load := sensortest.NewTrace(sensortest.Steps(time.Second, 100, 500))
+	s := sensortest.Script{Load: load, Curve: sensortest.Constant(7)}
+	if got := s.Watts(1500 * time.Millisecond); got != 500 {
+		t.Errorf("%v, want 500 W", got)
+	}
+	if got := s.Raw(2 * time.Second); got != 600e6 {
+		t.Errorf("%v µJ, want 600 J", got)
+	}
+	s.Averaging = 2 * time.Second
+	if got := s.Watts(2 * time.Second); got != 300 {
+		t.Errorf("%v on average, want 300 W", got)
+	}
+}
+
+// What a part-time sensor has seen does not depend on when it was asked before.
+func TestPartTimeSensorForgetsNothing(t *testing.T) {
+	curve := sensortest.Steps(270*time.Millisecond, 100, 400, 50, 700, 10, 300)
+	asked := sensortest.Script{Curve: curve, Update: 100 * time.Millisecond, Duty: 0.25}
+	for _, at := range []time.Duration{time.Second, 300 * time.Millisecond, 0, 1200 * time.Millisecond, time.Second, -time.Second, 2 * time.Second} {
+		fresh := sensortest.Script{Curve: curve, Update: 100 * time.Millisecond, Duty: 0.25}
+		if got, want := asked.Raw(at), fresh.Raw(at); got != want {
+			t.Errorf("%v: %d µJ, asked for the first time %d µJ", at, got, want)
+		}
+	}
+}
+
 // A sensor that looks 25 % of the time sees a load in step with it wholly or
 // not at all: the flaw must be there for others to be tested against.
 func TestPartTimeSensorAliases(t *testing.T) {

@@ -81,38 +81,62 @@ typedef struct {
 	unsigned int smUtil, memUtil, encUtil, decUtil;
 } nvmlProcessUtilizationSample_t;
 
+typedef struct {
+	unsigned int multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount,
+		sharedJpegCount, sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount;
+	unsigned long long memorySizeMB;
+} nvmlDeviceAttributes_t;
+
+typedef struct {
+	unsigned int id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount,
+		decoderCount, encoderCount, jpegCount, ofaCount;
+	unsigned long long memorySizeMB;
+} nvmlGpuInstanceProfileInfo_t;
+
 /* ---- the script ---- */
 
-enum { MAX_GPUS = 64, MAX_POINTS = 4096, MAX_SPANS = 32, MAX_NAME = 96 };
+enum { MAX_GPUS = 64, MAX_POINTS = 4096, MAX_SPANS = 32, MAX_NAME = 96, MAX_INSTANCES = 8 };
 
 typedef int64_t ns_t;
 
 typedef struct { ns_t at; double watts; } point;
 typedef struct { ns_t from, to; } span;
 typedef struct { char on[MAX_NAME]; int code; span during; } fault;
-typedef struct { unsigned pid; unsigned long long memory; double sm; } process;
+typedef struct {
+	unsigned pid;
+	unsigned long long memory;
+	double sm;
+	char kind[16]; /* compute, mps or graphics */
+	int instance;  /* of the list of instances; -1: none */
+	span during;
+	char name[MAX_NAME];
+} process;
+typedef struct { char uuid[MAX_NAME]; int gpu_instance, its_slices, slices; } instance;
 
 /* A handle is good until its GPU has been lost and has come back. */
-typedef struct { int gpu, generation; } handle;
+typedef struct { int gpu, generation, instance; } handle;
 typedef handle *nvmlDevice_t;
 
 typedef struct {
 	char uuid[MAX_NAME], name[MAX_NAME];
 	int major, minor, mig, module, persistence;
-	double limit, gain, duty, utilization;
+	double limit, gain, duty, utilization, counter_gain;
 	unsigned long long start, noise;
 	ns_t update, averaging, latency;
 	point curve[MAX_POINTS];
 	int points;
 	ns_t resets[MAX_SPANS];
 	int nresets;
-	span lost[MAX_SPANS], hang[MAX_SPANS], garbage[MAX_SPANS];
-	int nlost, nhang, ngarbage;
+	span lost[MAX_SPANS], hang[MAX_SPANS], garbage[MAX_SPANS], frozen[MAX_SPANS];
+	int nlost, nhang, ngarbage, nfrozen;
 	fault faults[MAX_SPANS];
 	int nfaults;
 	process processes[MAX_SPANS];
 	int nprocesses;
-	handle handles[MAX_SPANS + 1];
+	instance instances[MAX_INSTANCES];
+	int ninstances, slices;
+	/* Of the GPU, and after it of each of its instances. */
+	handle handles[MAX_SPANS + 1][MAX_INSTANCES + 1];
 	/* What a part-time sensor has seen up to a time: its sum has a term for
 	 * every update, too many to add them up again at each call. */
 	ns_t seen_at;
@@ -123,6 +147,7 @@ static gpu gpus[MAX_GPUS];
 static int ngpus;
 static int fail_init = NVML_ERROR_DRIVER_NOT_LOADED; /* without a script */
 static ns_t mismatch_at = -1, shutdown_at = -1;
+static long long epoch; /* when the script starts, in microseconds since 1970 */
 static int references;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -163,6 +188,8 @@ static int parse_gpu(gpu *g, const char *key, const char *args) {
 	if (!strcmp(key, "gain")) return sscanf(args, "%lf", &g->gain) == 1;
 	if (!strcmp(key, "duty")) return sscanf(args, "%lf", &g->duty) == 1;
 	if (!strcmp(key, "utilization")) return sscanf(args, "%lf", &g->utilization) == 1;
+	if (!strcmp(key, "counter_gain")) return sscanf(args, "%lf", &g->counter_gain) == 1;
+	if (!strcmp(key, "slices")) return sscanf(args, "%d", &g->slices) == 1;
 	if (!strcmp(key, "start")) return sscanf(args, "%llu", &g->start) == 1;
 	if (!strcmp(key, "noise")) return sscanf(args, "%llu", &g->noise) == 1;
 	if (!strcmp(key, "update")) return sscanf(args, "%lld", &a) == 1 && ((g->update = a), 1);
@@ -171,6 +198,7 @@ static int parse_gpu(gpu *g, const char *key, const char *args) {
 	if (!strcmp(key, "lost")) return add_span(g->lost, &g->nlost, args);
 	if (!strcmp(key, "hang")) return add_span(g->hang, &g->nhang, args);
 	if (!strcmp(key, "garbage")) return add_span(g->garbage, &g->ngarbage, args);
+	if (!strcmp(key, "frozen")) return add_span(g->frozen, &g->nfrozen, args);
 	if (!strcmp(key, "power")) {
 		double watts;
 		if (g->points >= MAX_POINTS || sscanf(args, "%lld %lf", &a, &watts) != 2)
@@ -194,9 +222,19 @@ static int parse_gpu(gpu *g, const char *key, const char *args) {
 	}
 	if (!strcmp(key, "process")) {
 		process p;
-		if (g->nprocesses >= MAX_SPANS || sscanf(args, "%u %llu %lf", &p.pid, &p.memory, &p.sm) != 3)
+		if (g->nprocesses >= MAX_SPANS || sscanf(args, "%u %llu %lf %15s %d %lld %lld %95s", &p.pid, &p.memory, &p.sm,
+							 p.kind, &p.instance, &a, &b, p.name) != 8)
 			return 0;
+		p.during = (span){a, b};
 		g->processes[g->nprocesses++] = p;
+		return 1;
+	}
+	if (!strcmp(key, "instance")) {
+		instance m;
+		if (g->ninstances >= MAX_INSTANCES ||
+		    sscanf(args, "%95s %d %d %d", m.uuid, &m.gpu_instance, &m.its_slices, &m.slices) != 4)
+			return 0;
+		g->instances[g->ninstances++] = m;
 		return 1;
 	}
 	return 0;
@@ -217,13 +255,16 @@ static void parse(FILE *f) {
 		if (!strcmp(key, "gpu")) {
 			if ((ok = ngpus < MAX_GPUS)) {
 				g = &gpus[ngpus];
-				g->gain = 1;
+				g->gain = g->counter_gain = 1;
 				for (int i = 0; i <= MAX_SPANS; i++)
-					g->handles[i] = (handle){ngpus, i};
+					for (int j = 0; j <= MAX_INSTANCES; j++)
+						g->handles[i][j] = (handle){ngpus, i, j - 1};
 				ngpus++;
 			}
 		} else if (!strcmp(key, "fail_init"))
 			ok = sscanf(args, "%d", &fail_init) == 1;
+		else if (!strcmp(key, "epoch"))
+			ok = sscanf(args, "%lld", &epoch) == 1;
 		else if (!strcmp(key, "mismatch_at"))
 			ok = sscanf(args, "%lld", &a) == 1 && ((mismatch_at = a), 1);
 		else if (!strcmp(key, "shutdown_at"))
@@ -311,6 +352,15 @@ static double seen(gpu *g, ns_t t) {
 	return g->gain * sum * 1e3;
 }
 
+/* counted returns what of that the counter has counted, wrong as it may be. */
+static double counted(gpu *g, ns_t t) {
+	double sum = seen(g, t);
+	for (int i = 0; i < g->nfrozen; i++)
+		if (g->frozen[i].from < t)
+			sum -= seen(g, g->frozen[i].to < t ? g->frozen[i].to : t) - seen(g, g->frozen[i].from);
+	return g->counter_gain * sum;
+}
+
 static unsigned long long energy(gpu *g, ns_t t) {
 	for (int i = 0; i < g->ngarbage; i++)
 		if (within(g->garbage[i], t))
@@ -321,7 +371,7 @@ static unsigned long long energy(gpu *g, ns_t t) {
 		if (g->resets[i] <= t)
 			raw = 0, since = g->resets[i];
 	/* The nudge keeps an integral that is a whole number whole. */
-	return raw + (unsigned long long)(seen(g, t) - seen(g, since) + 1e-3);
+	return raw + (unsigned long long)(counted(g, t) - counted(g, since) + 1e-3);
 }
 
 static unsigned int milliwatts(const gpu *g, ns_t t, ns_t averaging) {
@@ -396,7 +446,22 @@ static nvmlReturn_t enter(gpu *g, const char *call, ns_t *t) {
 	return faulty(g, call, *t);
 }
 
+/* micros is the time in microseconds since 1970, as the driver's samples have it. */
+static unsigned long long micros(ns_t t) {
+	if (clock_file)
+		return (unsigned long long)(epoch + t / 1000);
+	struct timespec wall;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return wall.tv_sec * 1000000ULL + (unsigned long long)wall.tv_nsec / 1000;
+}
+
+/* ENTER begins a call on a GPU, ENTER_ANY one that an instance answers too. */
 #define ENTER(device, pointer)                                           \
+	ENTER_ANY(device, pointer)                                       \
+	if ((device)->instance >= 0)                                     \
+		return NVML_ERROR_NOT_SUPPORTED;
+
+#define ENTER_ANY(device, pointer)                                       \
 	if (!(device) || !(pointer))                                     \
 		return NVML_ERROR_INVALID_ARGUMENT;                      \
 	gpu *g = &gpus[(device)->gpu];                                   \
@@ -457,7 +522,7 @@ static nvmlReturn_t get_handle(gpu *g, const char *call, nvmlDevice_t *device) {
 	ns_t t;
 	nvmlReturn_t ret = enter(g, call, &t);
 	if (ret == NVML_SUCCESS)
-		*device = &g->handles[generation(g, t)];
+		*device = g->handles[generation(g, t)];
 	return ret;
 }
 
@@ -496,8 +561,8 @@ nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor) 
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
-	ENTER(device, uuid)
-	return string(uuid, length, g->uuid);
+	ENTER_ANY(device, uuid)
+	return string(uuid, length, device->instance < 0 ? g->uuid : g->instances[device->instance].uuid);
 }
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
@@ -624,34 +689,128 @@ nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int n, nvmlFieldValue
 	return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *n, nvmlProcessInfo_t *infos) {
-	ENTER(device, n)
+static int here(const process *p, nvmlDevice_t device, ns_t t) {
+	return within(p->during, t) && (device->instance < 0 || device->instance == p->instance);
+}
+
+/* list fills in the processes with a context of a kind. */
+static nvmlReturn_t list(const gpu *g, nvmlDevice_t device, const char *kind, ns_t t, unsigned int *n, nvmlProcessInfo_t *infos) {
 	unsigned int room = *n;
-	*n = (unsigned int)g->nprocesses;
-	if (room < *n)
-		return NVML_ERROR_INSUFFICIENT_SIZE;
-	for (unsigned int i = 0; i < *n; i++)
-		infos[i] = (nvmlProcessInfo_t){g->processes[i].pid, g->processes[i].memory, ~0U, ~0U};
+	*n = 0;
+	for (int i = 0; i < g->nprocesses; i++) {
+		const process *p = &g->processes[i];
+		if (!here(p, device, t) || strcmp(p->kind, kind))
+			continue;
+		unsigned int gi = p->instance < 0 ? ~0U : (unsigned int)g->instances[p->instance].gpu_instance;
+		if (*n < room)
+			infos[*n] = (nvmlProcessInfo_t){p->pid, p->memory, gi, ~0U};
+		++*n;
+	}
+	return *n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *n, nvmlProcessInfo_t *infos) {
+	ENTER_ANY(device, n)
+	return list(g, device, "compute", t, n, infos);
+}
+
+nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *n, nvmlProcessInfo_t *infos) {
+	ENTER_ANY(device, n)
+	return list(g, device, "mps", t, n, infos);
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int *n, nvmlProcessInfo_t *infos) {
+	ENTER_ANY(device, n)
+	if (g->mig)
+		return NVML_ERROR_NOT_SUPPORTED;
+	return list(g, device, "graphics", t, n, infos);
+}
+
+nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length) {
+	nvmlReturn_t ret = library(now());
+	for (int i = 0; ret == NVML_SUCCESS && i < ngpus; i++)
+		for (int j = 0; j < gpus[i].nprocesses; j++)
+			if (gpus[i].processes[j].pid == pid)
+				return string(name, length, gpus[i].processes[j].name);
+	return ret ? ret : NVML_ERROR_NOT_FOUND;
+}
+
+/* The driver takes a sample every second and keeps a hundred. It has one of a
+ * process for each second in which it was busy. last_seen is in microseconds: a
+ * time in another unit lies in the far past, and brings all of them. */
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
+					     unsigned int *n, unsigned long long last_seen) {
+	const ns_t second = 1000000000;
+	ENTER(device, n)
+	if (g->mig)
+		return NVML_ERROR_NOT_SUPPORTED;
+	unsigned int room = samples ? *n : 0, found = 0;
+	for (ns_t at = t - t % second, end = at - 100 * second; at >= 0 && at > end; at -= second) {
+		unsigned long long stamp = micros(t) - (unsigned long long)(t - at) / 1000;
+		if (stamp <= last_seen)
+			break;
+		for (int i = 0; i < g->nprocesses; i++) {
+			const process *p = &g->processes[i];
+			if (!within(p->during, at) || p->sm <= 0)
+				continue;
+			if (found < room)
+				samples[found] = (nvmlProcessUtilizationSample_t){
+					.pid = p->pid, .timeStamp = stamp, .smUtil = (unsigned int)(100 * p->sm + 0.5)};
+			found++;
+		}
+	}
+	*n = found;
+	if (found == 0)
+		return NVML_ERROR_NOT_FOUND;
+	if (samples && faulty(g, "more_samples", t) != NVML_SUCCESS)
+		*n = room + 1; /* since they were counted */
+	return *n > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+/* ---- instances ---- */
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count) {
+	ENTER(device, count)
+	*count = (unsigned int)(g->mig ? g->slices : 0);
 	return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples,
-					     unsigned int *n, unsigned long long last_seen) {
-	ENTER(device, n)
-	struct timespec wall;
-	clock_gettime(CLOCK_REALTIME, &wall);
-	unsigned long long stamp = wall.tv_sec * 1000000ULL + (unsigned long long)wall.tv_nsec / 1000;
-	if (g->nprocesses == 0 || stamp <= last_seen)
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index, nvmlDevice_t *mig) {
+	ENTER(device, mig)
+	if (!g->mig || (int)index >= g->slices)
+		return NVML_ERROR_INVALID_ARGUMENT;
+	if ((int)index >= g->ninstances)
 		return NVML_ERROR_NOT_FOUND;
-	unsigned int room = *n;
-	*n = (unsigned int)g->nprocesses;
-	if (!samples || room < *n)
-		return NVML_ERROR_INSUFFICIENT_SIZE;
-	for (unsigned int i = 0; i < *n; i++)
-		samples[i] = (nvmlProcessUtilizationSample_t){
-			.pid = g->processes[i].pid, .timeStamp = stamp,
-			.smUtil = (unsigned int)(100 * g->processes[i].sm + 0.5),
-		};
+	*mig = device + 1 + index;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned int *id) {
+	ENTER_ANY(device, id)
+	if (device->instance < 0)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*id = (unsigned int)g->instances[device->instance].gpu_instance;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, nvmlDeviceAttributes_t *attributes) {
+	ENTER_ANY(device, attributes)
+	if (device->instance < 0)
+		return NVML_ERROR_NOT_SUPPORTED;
+	const instance *m = &g->instances[device->instance];
+	*attributes = (nvmlDeviceAttributes_t){
+		.gpuInstanceSliceCount = (unsigned int)m->its_slices, .computeInstanceSliceCount = (unsigned int)m->slices};
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *info) {
+	static const int sizes[] = {1, 2, 3, 4, 7, 8, 6, 1, 2};
+	ENTER(device, info)
+	if (profile >= sizeof sizes / sizeof *sizes)
+		return NVML_ERROR_INVALID_ARGUMENT;
+	if (!g->mig || sizes[profile] > g->slices)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*info = (nvmlGpuInstanceProfileInfo_t){.id = profile, .sliceCount = (unsigned int)sizes[profile]};
 	return NVML_SUCCESS;
 }
 
