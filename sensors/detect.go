@@ -355,8 +355,10 @@ func disjoint(sensors []Sensor) (chosen [][]int, superseded []Omission) {
 				return 1
 			}
 		}
-		// Of two of one method the one that tells devices apart is kept.
-		return cmp.Or(first(a.Declared, b.Declared), a.Method.rank()-b.Method.rank(), first(!a.Whole, !b.Whole))
+		// Of two of one method the one that tells devices apart is kept, and the
+		// one that holds what another would leave out.
+		return cmp.Or(first(a.Declared, b.Declared), a.Method.rank()-b.Method.rank(),
+			first(!a.Whole, !b.Whole), len(b.Includes)-len(a.Includes))
 	})
 	chosen = make([][]int, len(sensors))
 	var taken []Device
@@ -430,7 +432,7 @@ func (s *Set) Missing() []Omission {
 		absent := Omission{Component: c, Status: Absent, Reason: "no " + string(c) + " found", Err: ErrAbsent}
 		for _, o := range s.omitted {
 			switch {
-			case o.Component != c:
+			case o.Component != c, s.reads(o.Device):
 			case o.Status == Unreadable:
 				missing = append(missing, o)
 			case o.Status == Absent && o.Reason != "":
@@ -449,6 +451,11 @@ func (s *Set) Missing() []Omission {
 		missing = append(missing, absent)
 	}
 	return missing
+}
+
+// reads reports whether the set has a device of this ID, from whatever source.
+func (s *Set) reads(id string) bool {
+	return id != "" && slices.ContainsFunc(s.devices, func(d Device) bool { return d.ID == id })
 }
 
 // has reports whether the set has a figure for at least a part of c.

@@ -59,6 +59,7 @@ var (
 	node      = sensors.Device{ID: "node", Component: sensors.Node, Scope: sensors.ScopeNode}
 	battery   = sensors.Device{ID: "battery", Component: sensors.Node, Method: sensors.MethodPower, Scope: sensors.ScopeNode}
 	plug      = sensors.Device{ID: "plug", Component: sensors.Node, Method: sensors.MethodPower, Scope: sensors.ScopeNode, Declared: true}
+	apu       = sensors.Device{ID: "GPU-2", Component: sensors.GPU, Includes: []sensors.Component{sensors.CPU}}
 	superchip = sensors.Device{ID: "GPU-1", Component: sensors.GPU, Scope: sensors.ScopeModule,
 		Includes: []sensors.Component{sensors.CPU, sensors.Memory}}
 )
@@ -89,6 +90,9 @@ func TestDetectKeepsADisjointSet(t *testing.T) {
 		{"of two counters the one that tells devices apart is read", []sensors.Backend{
 			backend("cray", nil, sensors.Device{ID: "cray-gpu", Component: sensors.GPU, Whole: true}), backend("nvml", nil, gpu), backend("host", nil, cpuModel, ramModel)},
 			[]string{"GPU-1", "cpu", "memory"}},
+		{"of two counters the one that holds more is read", []sensors.Backend{
+			backend("rapl", nil, packages...), backend("hwmon", nil, apu), backend("host", nil, cpuModel, ramModel)},
+			[]string{"GPU-2", "memory"}},
 		{"a meter of the node is beside its components", []sensors.Backend{
 			backend("host", nil, cpuModel, ramModel), backend("cray", nil, node), backend("rapl", nil, packages...)},
 			[]string{"memory", "node", "package-0", "package-1"}},
@@ -139,6 +143,17 @@ func TestReadOtherwise(t *testing.T) {
 	set = detect(t, backend("host", nil, cpuModel, ramModel), backend("nvml", []sensors.Omission{whole}))
 	if missing := set.Missing(); len(missing) != 1 || missing[0].Status != sensors.Unreadable {
 		t.Errorf("%+v", missing)
+	}
+}
+
+// A device that one source cannot read and another can is not missing.
+func TestReadByAnother(t *testing.T) {
+	closed := sensors.Omission{Source: "rapl", Component: sensors.CPU, Device: "package-0", Status: sensors.Unreadable, Reason: "for root only"}
+	set := detect(t, backend("rapl", []sensors.Omission{closed}, dram), backend("hwmon", nil, packages[0]))
+	for _, m := range set.Missing() {
+		if m.Component == sensors.CPU {
+			t.Errorf("%+v", m)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package tracker
 
 import (
 	"errors"
-	"math"
 	"slices"
 	"time"
 
@@ -176,9 +175,6 @@ func (l *looker) count(processes []sensors.ProcessUse) (mine int, busy float64) 
 			mine++
 			busy += p.Busy
 		}
-	}
-	if !(total > 0) {
-		return mine, math.NaN()
 	}
 	return mine, busy / total
 }

@@ -77,7 +77,7 @@ func TestReportedBandOfAPower(t *testing.T) {
 }
 
 var (
-	trapRow = regexp.MustCompile("(?m)^\\|[^|]*\\|[^|]*\\|([^|]*)\\|$")
+	trapRow = regexp.MustCompile(`(?m)^\|[^|]*\|[^|]*\|([^|]*)\|$`)
 	quoted  = regexp.MustCompile("`([^`]+)`")
 	folder  = regexp.MustCompile("^[a-z][a-z/]*$") // of a package; the tests named after it are in it
 )

@@ -249,18 +249,29 @@ func TestFIFO(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Skip(err)
 	}
-	writer, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer writer.Close()
+	// Whoever writes comes and goes, and always finds a reader.
 	write := func(text string) {
-		if _, err := writer.WriteString(text); err != nil {
-			t.Fatal(err)
+		writer, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Error(err)
+			return
 		}
+		if _, err := writer.WriteString(text); err != nil {
+			t.Error(err)
+		}
+		_ = writer.Close()
 	}
 	now := time.Now()
-	time.AfterFunc(20*time.Millisecond, func() { _, _ = writer.WriteString("100 W\n") }) // the first line is waited for
+	go func() { // the first line is waited for
+		writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+		_, _ = writer.WriteString("100 W\n")
+		_ = writer.Close()
+	}()
 	s := opened(t, Config{File: path}, func() time.Time { return now })
 	defer func() { _ = s.Close() }()
 	read := func(after time.Duration) sensors.Reading {
@@ -427,5 +438,8 @@ func TestDaemon(t *testing.T) {
 // counts if it ends.
 func TestMuchOutput(t *testing.T) {
 	s := opened(t, Config{Shell: "echo 5 W; head -c 1000000 /dev/zero", Every: time.Minute}, time.Now)
-	_ = s.Close()
+	defer func() { _ = s.Close() }()
+	if left := Children(nil); len(left) > 0 {
+		t.Errorf("%v have ended, and are thought to live", left)
+	}
 }

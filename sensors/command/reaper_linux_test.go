@@ -109,6 +109,19 @@ func reaper() {
 	fmt.Println("all is well")
 }
 
+// The program has a session of its own: the keyboard's interrupt is not for it, and
+// it can ask nobody for a password.
+func TestSession(t *testing.T) {
+	p := &program{argv: shell(`read -r pid name state parent group session rest </proc/$$/stat; echo $session $$`)}
+	text, err := p.read(context.Background())
+	var session, pid int
+	_, _ = fmt.Sscan(text, &session, &pid)
+	own, _ := unix.Getsid(0)
+	if err != nil || session == 0 || session == own || session != p.last {
+		t.Errorf("session %d of %d, %v; this one has %d", session, p.last, err, own)
+	}
+}
+
 // descendants returns the children of this process.
 func descendants() (pids []int) {
 	tasks, _ := os.ReadDir("/proc/self/task")

@@ -361,6 +361,8 @@ func TestOneDisjointCut(t *testing.T) {
 		"server":       {[]sensortest.Chip{acpi(0, nil)}, "acpi-ACPI000D:00=node/power_average", ""},
 		// Their sum is the machine's where they are its power supplies, and twice
 		// too much where one is in the other.
+		"server, new driver": {[]sensortest.Chip{{Name: acpiMeter, Device: "LNXSYSTM:00/ACPI000D:00", Files: acpi(0, nil).Files}},
+			"acpi-ACPI000D:00=node/power_average", ""},
 		"two meters":        {[]sensortest.Chip{acpi(0, nil), acpi(1, nil)}, "", "unreadable node"},
 		"one that is whole": {[]sensortest.Chip{part, whole}, "acpi-ACPI000D:00=node/power_average", "superseded node acpi-ACPI000D:01"},
 		"one of a battery":  {[]sensortest.Chip{acpi(0, nil), battery}, "acpi-ACPI000D:00=node/power_average", ""},
@@ -950,6 +952,26 @@ func TestWhatIsForRootOnly(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeReadAtTheStartIsLeftOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		chip sensortest.Chip
+		file string
+		want string
+	}{
+		"meter":   {acpi(0, nil), "power1_average", "unreadable node acpi-ACPI000D:00"},
+		"counter": {arcI915(), "energy1_input", "unreadable gpu pci-0000:04:00.0"},
+		"card":    {radeon(), "power1_average", "unreadable gpu pci-0000:03:00.0"},
+		"rail":    {orinNX(), "curr1_input", "unreadable node jetson-module"},
+	} {
+		x := build(t, c.chip)
+		x.faults.read[c.file] = syscall.ENODATA
+		x.open()
+		if got := x.omissions(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // A counter that cannot be read is done without where there is a power.
 func TestAnAccumulatorThatIsNotThere(t *testing.T) {
 	for name, table := range map[string]string{
@@ -1061,20 +1083,21 @@ func TestAnAccumulatorThatStandsStillIsGivenUp(t *testing.T) {
 // The offsets follow from the kernel's structures; these are their beginnings.
 func TestAccumulatorsAreWhereTheKernelHasThem(t *testing.T) {
 	type head struct {
-		size                uint16
-		format, content     uint8
-		hotspot, mem, vrsoc uint16
-		power, gfx, umc     uint16
+		_ uint16    // structure_size
+		_ [2]uint8  // format_revision, content_revision
+		_ [3]uint16 // temperatures: hotspot, mem, vrsoc
+		_ uint16    // curr_socket_power
+		_ [2]uint16 // average_gfx_activity, average_umc_activity
 	}
 	var v4 struct {
 		head
-		vcn    [4]uint16
+		_      [4]uint16
 		energy uint64
 	}
 	var v5 struct {
 		head
-		vcn    [4]uint16
-		jpeg   [32]uint16
+		_      [4]uint16
+		_      [32]uint16
 		energy uint64
 	}
 	var v6 struct {
@@ -1083,8 +1106,8 @@ func TestAccumulatorsAreWhereTheKernelHasThem(t *testing.T) {
 	}
 	var v7 struct {
 		head
-		bandwidth uint64
-		energy    uint64
+		_      uint64
+		energy uint64
 	}
 	want := map[byte]int{
 		4: int(unsafe.Offsetof(v4.energy)), 5: int(unsafe.Offsetof(v5.energy)), 6: int(unsafe.Offsetof(v6.energy)),
@@ -1208,7 +1231,10 @@ func TestThisMachine(t *testing.T) {
 func TestCloseLeavesNothingOpen(t *testing.T) {
 	before := openFiles(t)
 	for range 3 {
-		x := build(t, append(graceHopper(), radeon(), instinct(6), arcXe(), orinNX())...)
+		bad := arcI915()
+		bad.Files["energy1_input"] = "unknown\n"
+		without := amdCard("0000:33:00.0", map[string]string{"power1_average": "0\n"})
+		x := build(t, append(graceHopper(), radeon(), instinct(6), arcXe(), orinNX(), bad, without)...)
 		s, _ := open(x.tree.Roots(), nil, x.clock.Now)
 		s.Read(make([]sensors.Reading, len(s.Devices())))
 		if err := s.Close(); err != nil {

@@ -205,6 +205,24 @@ func TestOldDriver(t *testing.T) {
 	if pids, err := r.sensor.(sensors.ProcessLister).Processes(0); !errors.Is(err, sensors.ErrUnsupported) {
 		t.Errorf("processes %v, %v", pids, err)
 	}
+	// Each would end the process if it were called.
+	h, l := r.sensor.(*sensor).gpus[0].device.(*handle), r.sensor.(*sensor).driver.(*library)
+	for what, ret := range map[string]func() code{
+		"computing":   func() code { _, ret := h.Contexts(computing); return ret },
+		"mps":         func() code { _, ret := h.Contexts(mps); return ret },
+		"drawing":     func() code { _, ret := h.Contexts(drawing); return ret },
+		"utilization": func() code { _, ret := h.Utilization(0); return ret },
+		"name":        func() code { _, ret := l.ProcessName(1); return ret },
+		"instances":   func() code { _, ret := h.Instances(); return ret },
+		"instance":    func() code { _, ret := h.Instance(0); return ret },
+		"in":          func() code { _, ret := h.GPUInstance(); return ret },
+		"slices":      func() code { _, _, ret := h.Slices(); return ret },
+		"profile":     func() code { _, ret := h.ProfileSlices(0); return ret },
+	} {
+		if got := ret(); got != functionNotFound {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
 	for range 10 {
 		r.after(t, time.Second)
 	}

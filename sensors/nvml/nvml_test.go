@@ -741,6 +741,17 @@ func TestCounterAgainstPower(t *testing.T) {
 	}
 }
 
+// A GPU that was lost and is back is not believed for that.
+func TestDoubtSurvivesALoss(t *testing.T) {
+	g := card(sensortest.Constant(200))
+	g.Frozen = []sensortest.Span{{To: time.Hour}}
+	g.Lost = []sensortest.Span{{From: 35 * time.Second, To: 35500 * time.Millisecond}}
+	r := start(t, g)
+	if got := r.every(time.Second, 40)[0]; got.Err != nil || got.Doubt == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A doubt is over when both agree for a span, and with the counter.
 func TestDoubtEnds(t *testing.T) {
 	g := card(sensortest.Constant(200))

@@ -134,7 +134,7 @@ func (f *file) grow() error {
 		return nil
 	}
 	if err := unix.Ftruncate(f.fd, pageSize); err != nil {
-		return fmt.Errorf("share: the page cannot be made: %w", err)
+		return fmt.Errorf("share: the page cannot be made: %w: make room there, or set %s to another directory", err, EnvShare)
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (f *file) writeAt(buf []byte, offset int64) error {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return fmt.Errorf("share: the page cannot be written: %w", err)
+			return fmt.Errorf("share: the page cannot be written: %w: make room there, or set %s to another directory", err, EnvShare)
 		default:
 			buf, offset = buf[n:], offset+int64(n)
 		}

@@ -9,8 +9,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -820,6 +822,91 @@ func TestALateReadingTakesNothingBack(t *testing.T) {
 	}
 	if r := other.sample()[0]; r.Tally != want.Tally || !r.At.Equal(want.At) {
 		t.Errorf("%+v, want %+v", r, want)
+	}
+}
+
+// A tracker reads in one goroutine, publishes in another, and is asked in others,
+// while the owner changes. For the race detector.
+func TestManyGoroutinesAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	open := func(context.Context) (*sensors.Set, error) {
+		return sensors.NewSet(sensortest.NewSensor(nil, sensors.Timing{}, sensortest.Script{Device: cpu, Curve: draw})), nil
+	}
+	var members []*Member
+	for range 4 {
+		set, err := open(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := Join(context.Background(), dir, set, open, Who{RunID: "x", Interval: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, first := time.Now(), make([]sensors.Reading, 1)
+		m.Set().Read(first)
+		if err := m.Publish(at, first); err != nil {
+			t.Fatal(err)
+		}
+		members = append(members, m)
+	}
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	for _, m := range members {
+		var mu sync.Mutex
+		latest := make([]sensors.Reading, 1)
+		loop := func(f func()) {
+			wait.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						f()
+					}
+				}
+			})
+		}
+		mine := make([]sensors.Reading, 1)
+		loop(func() {
+			m.Set().Read(mine)
+			mu.Lock()
+			copy(latest, mine)
+			mu.Unlock()
+		})
+		shown := make([]sensors.Reading, 1)
+		loop(func() {
+			mu.Lock()
+			copy(shown, latest)
+			mu.Unlock()
+			if err := m.Publish(time.Now(), shown); err != nil {
+				t.Error(err)
+			}
+			if n, gap := m.Handovers(); n < 0 || gap < 0 {
+				t.Errorf("Handovers() = %d, %v", n, gap)
+			}
+		})
+	}
+	left := map[*Member]bool{}
+	for len(left) < len(members) {
+		for _, m := range members {
+			// What it said last stands once it has left.
+			if is, _ := m.Owner(); is && !left[m] {
+				left[m] = true
+				m.Leave()
+			}
+		}
+		runtime.Gosched()
+	}
+	close(stop)
+	wait.Wait()
+	counts := map[int]bool{}
+	for _, m := range members {
+		n, _ := m.Handovers()
+		counts[n] = true
+	}
+	// The first saw none, and the last saw all.
+	if !counts[0] || !counts[len(members)-1] {
+		t.Errorf("hand-overs seen: %v", counts)
 	}
 }
 
