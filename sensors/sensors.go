@@ -148,7 +148,8 @@ type Tally struct {
 	// Rejected counts readings that were physically impossible.
 	Rejected uint32
 	// Variance is that of Energy, in J², for what happened between two readings
-	// of a power and was not seen. A counter has none.
+	// of a power and was not seen, as [Integrator] estimates it. A counter has
+	// none.
 	Variance float64
 }
 

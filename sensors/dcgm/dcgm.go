@@ -11,7 +11,7 @@
 // or, by the environment variable WATTSPAN_DCGM, [FromEnvironment]. Per GPU it
 // reads the better of what the exporter shows:
 //
-//	DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION   counter, mJ   ±5 %, A100 and H100 ±10 %
+//	DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION   counter, mJ   ±5 %, A100 and H100 ±12 %
 //	DCGM_FI_DEV_POWER_USAGE                W             ±25 %
 //
 // A device's ID is the GPU's UUID, so that [sensors.Detect] leaves it out where
@@ -76,7 +76,7 @@ const (
 	frozen = 4
 
 	counterBand     = 0.05
-	slowCounterBand = 0.10
+	slowCounterBand = 0.12
 	// powerBand is a judgement: a reading of the power every 30 s misses what a
 	// load does between.
 	powerBand = 0.25

@@ -320,7 +320,7 @@ func TestDevices(t *testing.T) {
 		band   float64
 		note   string
 	}{
-		{first, sensors.MethodCounter, 0.10, "a quarter of the time"},
+		{first, sensors.MethodCounter, 0.12, "a quarter of the time"},
 		{second, sensors.MethodCounter, 0.05, "up to 30s late"},
 		{"GPU-3", sensors.MethodPower, 0.25, "its power is integrated"},
 	} {

@@ -12,7 +12,7 @@
 //
 // Per GPU, the best of what its driver turns out to answer:
 //
-//	energy counter                 Volta and newer                 ±5 %, A100 and H100 ±10 %
+//	energy counter                 Volta and newer                 ±5 %, A100 and H100 ±12 %
 //	power averaged over 1 s        Ampere GA10x, Ada and newer     ±7 %, read every second
 //	instantaneous power            the rest                        ±20 %, read every 100 ms
 //
@@ -67,7 +67,7 @@ func init() {
 // supports is what can be read, a line for each of the three ways and for where
 // the figure is a module's.
 var supports = []sensors.Support{
-	support("NVIDIA GPUs since Volta; ±10 % on A100, A30, H100, H200 and GH200", "nvmlDeviceGetFieldValues 83 or 191, nvmlDeviceGetTotalEnergyConsumption", "mJ", sensors.MethodCounter),
+	support("NVIDIA GPUs since Volta; ±12 % on A100, A30, H100, H200 and GH200", "nvmlDeviceGetFieldValues 83 or 191, nvmlDeviceGetTotalEnergyConsumption", "mJ", sensors.MethodCounter),
 	support("NVIDIA GPUs since GA10x and Ada, where there is no counter", "nvmlDeviceGetFieldValues 185, nvmlDeviceGetPowerUsage", "mW, 1 s average", sensors.MethodPowerAverage),
 	support("NVIDIA GPUs since Fermi, where there is neither", "nvmlDeviceGetFieldValues 186, nvmlDeviceGetPowerUsage", "mW", sensors.MethodPower),
 	support("NVIDIA superchips whose driver has no figure of the GPU alone: GPU, CPU and memory", "nvmlDeviceGetFieldValues 191, scope module", "mJ", sensors.MethodCounter),
@@ -454,7 +454,7 @@ func (g *gpu) describe(major, minor int) sensors.Device {
 	switch g.source.method {
 	case sensors.MethodCounter:
 		if major == 8 && minor == 0 || major == 9 {
-			d.ErrorBand = 0.10
+			d.ErrorBand = 0.12
 			notes = append(notes, "the power sensor of this model sees a quarter of the time")
 		}
 	case sensors.MethodPowerAverage:

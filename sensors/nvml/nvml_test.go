@@ -169,7 +169,7 @@ func TestErrorBandOfPartTimeSensors(t *testing.T) {
 	for _, test := range []struct {
 		major, minor int
 		want         float64
-	}{{7, 0, 0.05}, {8, 0, 0.10}, {8, 6, 0.05}, {9, 0, 0.10}, {10, 0, 0.05}} {
+	}{{7, 0, 0.05}, {8, 0, 0.12}, {8, 6, 0.05}, {9, 0, 0.12}, {10, 0, 0.05}} {
 		g := card(sensortest.Constant(200))
 		g.Major, g.Minor = test.major, test.minor
 		if got := start(t, g).sensor.Devices()[0].ErrorBand; got != test.want {

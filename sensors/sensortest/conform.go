@@ -151,7 +151,7 @@ func checkCumulative(t *testing.T, s sensors.Sensor, advance func(time.Duration)
 			if r.At.Before(was.At) {
 				t.Errorf("%s: time went back from %v to %v", id, was.At, r.At)
 			}
-			if r.Energy < was.Energy || r.Observed < was.Observed || r.Estimated < was.Estimated ||
+			if r.Energy < was.Energy || r.Observed < was.Observed || r.Estimated < was.Estimated || r.Variance < was.Variance ||
 				r.Resets < was.Resets || r.Rejected < was.Rejected {
 				t.Errorf("%s: the tally decreases: %+v, then %+v", id, was.Tally, r.Tally)
 			}

@@ -6,7 +6,8 @@
 //   - [Script] describes a device by a power [Curve] over time, from which its
 //     energy follows by integration, and by the flaws of its sensor: units,
 //     wraps, restarts, refresh periods, averaging windows, part-time sensors,
-//     losses. [NewSensor] makes a sensors.Sensor of scripts.
+//     losses. A [Load], such as a long [Trace], can stand for the curve.
+//     [NewSensor] makes a sensors.Sensor of scripts.
 //   - [Sysfs] builds trees of files as the kernel shows them.
 //   - [BuildFakeNVML] compiles a libnvidia-ml.so.1 that is scripted in the same
 //     way and is opened by the unmodified go-nvml.
