@@ -89,7 +89,6 @@ func (l *looker) look(now time.Time, readings []sensors.Reading) {
 	if now.Before(l.next) {
 		return
 	}
-	first := l.next.IsZero()
 	l.next = now.Add(l.pause)
 	l.pause = min(2*l.pause, longestLook)
 	for i := range l.uses {
@@ -107,7 +106,7 @@ func (l *looker) look(now time.Time, readings []sensors.Reading) {
 			}
 			continue
 		}
-		if !u.known && !first {
+		if !u.known {
 			// What was drawn so far has been charged by another rule.
 			u.before = readings[i].Energy
 		}
