@@ -138,13 +138,12 @@ func (s *sampler) attribute(i int, last, next *sample, cpu, memory float64) {
 		part := s.rules[i].part
 		now.charge.add(energy, t, part, s.ofDevice(i, part, part))
 	default:
-		use := &was.use
-		if !use.used && now.use.used {
-			// Seen for the first time: charged from the look that did not see it.
-			use = &now.use
-			energy = now.Energy - max(min(use.before, now.Energy), was.charge.shared)
-		}
-		if use.used {
+		// By the look that is latest now: it was taken as the window began.
+		if use := &now.use; use.used {
+			if !was.use.used {
+				// Seen for the first time: charged from the look that did not see it.
+				energy = now.Energy - max(min(use.before, now.Energy), was.charge.shared)
+			}
 			now.charge.add(energy, t, use.share, s.ofDevice(i, use.share, use.reserved))
 		}
 	}

@@ -94,9 +94,8 @@ type rule struct {
 	part  float64 // of a GPU: the part of it that the job can use
 }
 
-// rules returns the rule of each device. What CUDA_VISIBLE_DEVICES says here is
-// what it says to the job, which inherits the environment. NVIDIA_VISIBLE_DEVICES
-// means nothing outside a container, and inside one the driver shows no others.
+// rules returns the rule of each device. What the environment says of visible GPUs
+// here is what it says to the job, which inherits it.
 func rules(devices []sensors.Device, clocks clocks, lookup func(string) (string, bool)) []rule {
 	visible, known := visibleGPUs(devices, lookup)
 	all := make([]rule, len(devices))

@@ -84,6 +84,7 @@ const rootLong = `Wattspan measures what a job draws and what that emits:
 
   wattspan run -- python train.py   run a command, then say what it used
   wattspan doctor                   what can be measured here, and what helps
+  wattspan calibrate points.csv     fit what no sensor sees to a plug meter
   wattspan config show              the options in force, and who stated them
   wattspan help method              how the figures are made, and their words
   wattspan completion bash          completion for your shell
@@ -149,7 +150,10 @@ All other commands end with 0, or with 125 after an error.`
 const methodHelp = `From the sensors to the emissions:
 
   devices     the energy of the GPUs, processors and memory, in Wh
-  facility    devices × PUE, which adds cooling and power supply of the building
+  node        what the machine draws at its plug: by a meter, else by a model of
+              fans, disks, network and power supplies, else not known
+  facility    node × PUE, or devices × PUE where there is no node: it adds
+              cooling and power supply of the building
   emissions   facility × the grid's intensity, in g CO2e per kWh
 
 How the energy of a device is obtained, from the best to the least:
@@ -178,9 +182,12 @@ What the words of the summary mean:
   place       where the grid is; a guess unless you state it
   estimated   less than half of the energy was measured
 
-Not included are fans, disks, network and power supplies of the machine, making
-the hardware, and water: the figures are a lower boundary. On a machine with
-eight GPUs about a quarter of its energy is in those parts.
+  doubt       something was seen that speaks against a figure, such as a counter
+              and a power that disagree
+
+Not included are making the hardware, and water. In a virtual machine, which has
+a share of a node that it does not see, the figures end at the devices; on a
+machine with eight GPUs about a quarter of its energy is beyond those.
 
 wattspan run --verbose shows method, band, coverage and source of every device,
 and where the factors come from; --json has all of it, for programs.`

@@ -48,7 +48,7 @@ func TestHelpFitsTerminal(t *testing.T) {
 
 // Nor is the help of a command wider, with all its flags.
 func TestUsageFitsTerminal(t *testing.T) {
-	for _, args := range [][]string{{}, {"run"}, {"doctor"}, {"config"}, {"config", "show"}, {"completion", "bash"}} {
+	for _, args := range [][]string{{}, {"run"}, {"doctor"}, {"calibrate"}, {"config"}, {"config", "show"}, {"completion", "bash"}} {
 		said, code := asked(t, append(args, "--help")...)
 		if code != 0 || !strings.Contains(said, "Usage:\n  wattspan") || !strings.Contains(said, "\nFlags:\n") {
 			t.Errorf("%v: %d\n%s", args, code, said)

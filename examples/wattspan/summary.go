@@ -411,6 +411,7 @@ var ways = map[string]string{
 	"used_devices":          "GPUs in use",
 	"visible_devices":       "visible GPUs",
 	"sm_utilization_share":  "SM utilisation",
+	"gpu_process_share":     "processes on the GPUs",
 	"mig_slice_share":       "MIG slices",
 }
 

@@ -262,15 +262,18 @@ func TestFIFO(t *testing.T) {
 		_ = writer.Close()
 	}
 	now := time.Now()
-	go func() { // the first line is waited for
-		writer, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Error(err)
+	go func() { // the first line is waited for, and its writer too
+		end := time.Now().Add(10 * time.Second)
+		for time.Now().Before(end) {
+			time.Sleep(20 * time.Millisecond)
+			writer, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			if err != nil {
+				continue // nobody reads yet
+			}
+			_, _ = writer.WriteString("100 W\n")
+			_ = writer.Close()
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
-		_, _ = writer.WriteString("100 W\n")
-		_ = writer.Close()
 	}()
 	s := opened(t, Config{File: path}, func() time.Time { return now })
 	defer func() { _ = s.Close() }()
