@@ -309,6 +309,10 @@ type Set struct {
 // [Detect].
 func NewSet(sensors ...Sensor) *Set { return newSet(sensors, nil) }
 
+// NewSetWithout makes a set of sensors that are already open, and of what is known
+// to be left out of it.
+func NewSetWithout(omitted []Omission, sensors ...Sensor) *Set { return newSet(sensors, omitted) }
+
 func newSet(sensors []Sensor, omitted []Omission) *Set {
 	s := &Set{omitted: omitted}
 	chosen, superseded := disjoint(sensors)
@@ -496,6 +500,13 @@ func (s *subset) Read(dst []Reading) {
 	s.Sensor.Read(s.scratch)
 	for i, j := range s.index {
 		dst[i] = s.scratch[j]
+	}
+}
+
+// Poll polls the sensor, as far as it can be.
+func (s *subset) Poll(ctx context.Context) {
+	if p, ok := s.Sensor.(interface{ Poll(context.Context) }); ok {
+		p.Poll(ctx)
 	}
 }
 

@@ -20,7 +20,8 @@ type Value struct {
 
 // Polling says how a source is polled.
 type Polling struct {
-	// Devices are what the source tells of. Their Refresh is at least Every.
+	// Devices are what the source tells of. Their Refresh is how old a value is
+	// when it is told; how seldom the source is polled is not a part of it.
 	Devices []Device
 	// Every is the time between two polls. 0 leaves them to [Polled.Poll].
 	Every time.Duration

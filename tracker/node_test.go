@@ -1,6 +1,7 @@
 package tracker_test
 
 import (
+	"context"
 	"math"
 	"slices"
 	"testing"
@@ -233,6 +234,41 @@ func TestNodeDoubts(t *testing.T) {
 			}
 			// The meter is believed all the same.
 			near(t, "facility", joules(t, r.Energy.Facility), float64(test.meter)*10*1.25, 1e-6)
+		})
+	}
+}
+
+// A meter that is polled at a slow pace is polled once more at the end, so that a
+// short run is covered; one that hangs does not hold the end up.
+func TestPolledMeterAtTheEnd(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			polls := 0
+			meter, _ := sensors.NewPolled(t.Context(), sensors.Polling{
+				Devices: []sensors.Device{{ID: "plug", Component: sensors.Node, Method: sensors.MethodPower, Scope: sensors.ScopeNode, Source: "test", ErrorBand: 0.05}},
+				Every:   5 * time.Second, Timeout: 10 * time.Second,
+				Poll: func(ctx context.Context, values []sensors.Value) {
+					if polls++; hangs && polls > 2 {
+						<-ctx.Done()
+						return
+					}
+					values[0] = sensors.Value{Power: 300}
+				},
+			})
+			set := sensors.NewSet(meter)
+			tr := start(t, set)
+			time.Sleep(7 * time.Second)
+			begin := time.Now()
+			r := stop(t, tr)
+			want, took := 2100., time.Duration(0)
+			if hangs {
+				want, took = 1500, 2*time.Second
+			}
+			near(t, "node", joules(t, r.Energy.Node), want, 1e-9)
+			if waited := time.Since(begin); waited != took {
+				t.Errorf("hangs %v: the end took %v, want %v", hangs, waited, took)
+			}
+			_ = set.Close()
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -200,9 +201,35 @@ func (s *sampler) run() {
 			}
 			close(taken)
 		case <-s.quit:
+			s.poll(edgeDeadline)
 			s.tick(edgeDeadline)
 			return
 		}
+	}
+}
+
+// poll polls the sensors that are polled at a slow pace of their own, a meter in
+// the network for example, so that the last sample has what they say at the end.
+func (s *sampler) poll(deadline time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	var polls sync.WaitGroup
+	for _, in := range s.inline {
+		if p, ok := in.sensor.(interface{ Poll(context.Context) }); ok && in.failed == nil {
+			polls.Go(func() {
+				defer func() { _ = recover() }() // as in source.read
+				p.Poll(ctx)
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		polls.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done(): // a poll that does not give up is left alone
 	}
 }
 
@@ -289,7 +316,9 @@ func (s *sampler) take(last *sample, deadline time.Duration) *sample {
 		}
 		s.patience.Stop()
 	}
+	owner := s.reads()
 	for i, r := range s.scratch {
+		s.following.extend(i, s.devices[i], &r, next.at, last == nil, owner)
 		next.devices[i].Reading, next.devices[i].use = r, s.uses[i]
 		next.devices[i].charge = newCharge()
 		if r.Err != nil {

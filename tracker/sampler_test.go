@@ -1,6 +1,7 @@
 package tracker
 
 import (
+	"math"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -237,4 +238,52 @@ func TestBandOfTheWorstMethod(t *testing.T) {
 			t.Errorf("up to %.2f times the figure before, %.2f times after; want about 1.1 and 1.5", before, after)
 		}
 	})
+}
+
+// A device that another tracker reads is taken to go on as it was, from that
+// tracker's sample to this one's, so that a run has neither too little at its end
+// nor too much at its beginning; what follows puts it right.
+func TestExtend(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(seconds float64) time.Time { return began.Add(time.Duration(seconds * float64(time.Second))) }
+	d := sensors.Device{ID: "package-0", Refresh: time.Second}
+	f := &following{devices: []followed{{published: true, read: true}}}
+	read := func(sampled float64, energy sensors.Microjoules, observed time.Duration, power sensors.Watts) sensors.Reading {
+		return sensors.Reading{At: at(sampled), Tally: sensors.Tally{Energy: energy, Observed: observed}, Power: power}
+	}
+	for i, test := range []struct {
+		reading  sensors.Reading
+		now      float64
+		owner    bool
+		energy   sensors.Microjoules
+		observed time.Duration
+	}{
+		// The other's last sample was at 9.6 s; this one begins at 10 s.
+		{read(9.6, 0, 0, 100), 10, false, 0, 0},
+		// At 11 s it is known until 10.6 s: 100 J, of which 40 J were before 10 s.
+		{read(10.6, 100e6, time.Second, 100), 11, false, 100e6, time.Second},
+		// The power has doubled since 10.6 s.
+		{read(11.6, 300e6, 2*time.Second, 200), 12, false, 340e6, 2 * time.Second},
+		// The other says nothing more: the guess ends after an interval and a half.
+		{read(11.6, 300e6, 2*time.Second, 200), 20, false, 560e6, 3100 * time.Millisecond},
+		// A failed reading and one whose power is not known are not continued.
+		{sensors.Reading{At: at(11.6), Tally: sensors.Tally{Energy: 300e6, Observed: 2 * time.Second}, Power: 200, Err: sensors.ErrLost}, 12, false, 260e6, 1600 * time.Millisecond},
+		{read(11.6, 300e6, 2*time.Second, sensors.Watts(math.NaN())), 12, false, 260e6, 1600 * time.Millisecond},
+		// This tracker reads the device itself now.
+		{read(20, 400e6, 3*time.Second, 200), 21, true, 360e6, 2600 * time.Millisecond},
+	} {
+		r := test.reading
+		f.extend(0, d, &r, at(test.now), i == 0, test.owner)
+		if r.Energy != test.energy || r.Observed != test.observed {
+			t.Errorf("%d: %v J over %v, want %v J over %v", i, r.Energy.Joules(), r.Observed, test.energy.Joules(), test.observed)
+		}
+	}
+	// Its own devices are as they are.
+	own := &following{devices: []followed{{}}}
+	for _, f := range []*following{nil, own} {
+		r := read(9, 5, time.Second, 100)
+		if f.extend(0, d, &r, at(10), false, false); r.Energy != 5 || r.Observed != time.Second {
+			t.Errorf("%+v", r)
+		}
+	}
 }

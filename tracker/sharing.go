@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"time"
 
@@ -14,52 +15,68 @@ import (
 // by itself, whoever else does.
 const SharingOff = "off"
 
+// meeting is what a tracker has found of others on its machine.
+type meeting struct {
+	set    *sensors.Set    // what it is to read
+	member *sharing.Member // nil where it reads alone
+	// readBy is the run that reads the hardware for all; empty where it is this one.
+	readBy string
+}
+
 // meet joins the trackers of this machine that this one meets in a directory, of
-// which one reads the hardware for all. It returns what this one is to read, and
-// nil for the member where it is alone.
-func meet(ctx context.Context, c *config, set *sensors.Set) (*sensors.Set, *sharing.Member) {
-	lookup := func(name string) (string, bool) {
+// which one reads the hardware for all.
+func meet(ctx context.Context, c *config, set *sensors.Set) meeting {
+	dir, err := sharing.Dir(func(name string) (string, bool) {
 		if name == sharing.EnvShare && c.share != "" {
 			return c.share, true
 		}
 		return os.LookupEnv(name)
-	}
-	dir, err := sharing.Dir(lookup)
+	})
 	if err == nil {
 		var m *sharing.Member
 		m, err = sharing.Join(ctx, dir, set,
 			func(ctx context.Context) (*sensors.Set, error) { return sensors.Detect(ctx, c.detect...) },
 			sharing.Who{RunID: c.runID, Interval: c.interval})
 		if err == nil {
-			return m.Set(), m
+			found := meeting{set: m.Set(), member: m}
+			if owner, runID := m.Owner(); !owner {
+				found.readBy = runID
+			}
+			return found
 		}
 	}
 	if c.log != nil && !errors.Is(err, sharing.ErrOff) {
 		c.log.Info("this tracker reads the hardware by itself", "reason", err)
 	}
-	return set, nil
+	found := meeting{set: set}
+	if slow := (*sharing.SlowError)(nil); errors.As(err, &slow) {
+		found.readBy = slow.RunID
+	}
+	return found
 }
 
-// following is what a tracker reads of another one; nil where it began as the one
-// that reads the hardware.
+// following is what a tracker knows of the devices that another one reads and
+// publishes; nil where it began as the one that reads the hardware.
 type following struct {
-	runID string // of the run that read the hardware at the start
-	// devices are those that are not read by this tracker, at the start.
-	devices []bool
+	devices []followed
 }
 
-// follow returns what a member follows, nil where it is the owner.
-func follow(m *sharing.Member, devices []sensors.Device) *following {
-	if m == nil {
+// followed is a device that may be another tracker's.
+type followed struct {
+	published bool // by the other, at the start
+	read      bool // by the other, at the start
+	// ahead is by how much the first sample was ahead of the other's.
+	ahead sensors.Tally
+}
+
+func (m meeting) follow(devices []sensors.Device) *following {
+	if m.readBy == "" {
 		return nil
 	}
-	owner, runID := m.Owner()
-	if owner {
-		return nil
-	}
-	f := &following{runID: runID, devices: make([]bool, len(devices))}
+	f := &following{devices: make([]followed, len(devices))}
 	for i, d := range devices {
-		f.devices[i] = m.Follows(d.ID)
+		read := m.member != nil && m.member.Follows(d.ID)
+		f.devices[i] = followed{published: read || m.member == nil, read: read}
 	}
 	return f
 }
@@ -69,13 +86,36 @@ func follow(m *sharing.Member, devices []sensors.Device) *following {
 func (f *following) published(i int, s *sample) (e sensors.Microjoules, ok bool) {
 	e = s.devices[i].Energy
 	switch {
-	case f == nil || !f.devices[i]:
+	case f == nil || !f.devices[i].published:
 		return e, true
 	case s.takenOver == nil:
 		return 0, false
 	default:
 		return e - min(s.takenOver[i], e), true
 	}
+}
+
+// extend continues the reading of a device that another tracker reads, from that
+// tracker's sample to this one's: what is drawn meanwhile is taken to go on as it
+// was. Without it a run would lack up to an interval at its end, and have as much
+// too much at its beginning. The next reading puts it right.
+func (f *following) extend(i int, d sensors.Device, r *sensors.Reading, at time.Time, first, owner bool) {
+	if f == nil || !f.devices[i].read {
+		return
+	}
+	var ahead sensors.Tally
+	// The refresh of a followed device is the interval of who reads it.
+	lag := min(max(at.Sub(r.At), 0), d.Refresh*3/2)
+	if !owner && r.Err == nil && r.Power >= 0 && !math.IsInf(float64(r.Power), 0) {
+		ahead = sensors.Tally{Energy: sensors.Microjoules(float64(r.Power) * lag.Seconds() * 1e6), Observed: lag}
+	}
+	if first {
+		f.devices[i].ahead = ahead
+	}
+	base := f.devices[i].ahead
+	r.Tally = r.Plus(ahead)
+	r.Energy -= min(base.Energy, r.Energy)
+	r.Observed = max(r.Observed-base.Observed, 0)
 }
 
 // share hands a sample to those who follow this tracker, and notes the moment from
@@ -91,12 +131,21 @@ func (s *sampler) share(last, next *sample) {
 	if last != nil {
 		next.takenOver = last.takenOver
 	}
-	if owner, _ := s.member.Owner(); owner && s.following != nil && next.takenOver == nil {
+	if s.reads() && s.following != nil && next.takenOver == nil {
 		next.takenOver = make([]sensors.Microjoules, len(next.devices))
 		for i := range next.devices {
 			next.takenOver[i] = next.devices[i].Energy
 		}
 	}
+}
+
+// reads reports whether this tracker reads the hardware.
+func (s *sampler) reads() bool {
+	if s.member == nil {
+		return true
+	}
+	owner, _ := s.member.Owner()
+	return owner
 }
 
 // handovers returns how often another tracker has begun to read the hardware for

@@ -16,7 +16,6 @@ import (
 	"github.com/wattspan/wattspan/emissions"
 	"github.com/wattspan/wattspan/sensors"
 	"github.com/wattspan/wattspan/sensors/host"
-	sharing "github.com/wattspan/wattspan/sensors/share"
 
 	// What is read without a word of the user and costs no dependency.
 	_ "github.com/wattspan/wattspan/sensors/battery"
@@ -73,25 +72,26 @@ func Start(ctx context.Context, opts ...Option) (*Tracker, error) {
 		return new(Tracker), fmt.Errorf("wattspan: %w", err)
 	}
 	set, owned := c.set, false
-	var member *sharing.Member
+	var others meeting
 	if set == nil {
 		if set, err = sensors.Detect(ctx, c.detect...); err != nil {
 			return new(Tracker), fmt.Errorf("wattspan: %w", err)
 		}
 		owned = true
-		set, member = meet(ctx, c, set)
+		others = meet(ctx, c, set)
+		set = others.set
 	}
 
 	t := &Tracker{sampler: newSampler(set, owned, c.interval)}
-	t.sampler.member, t.sampler.following = member, follow(member, t.sampler.devices)
+	t.sampler.member, t.sampler.following = others.member, others.follow(t.sampler.devices)
 	t.blank = Report{
 		Schema: Schema, Version: Version,
 		Run:   Run{ID: c.runID, Name: c.name, Within: runnerInCharge()},
 		Scope: cmp.Or(c.scope, Machine), Machine: machine, Location: location, Factors: model,
 	}
-	if f := t.sampler.following; f != nil {
-		// Another run reads this machine: its figures contain this one's.
-		t.blank.Run.ReadBy, t.blank.Scope = f.runID, cmp.Or(c.scope, Job)
+	if others.readBy != "" {
+		// The figures of the run that reads this machine contain this one's.
+		t.blank.Run.ReadBy, t.blank.Scope = others.readBy, cmp.Or(c.scope, Job)
 	}
 	t.blank.Missing, t.blank.LeftOut = absences(set)
 	t.sampler.node = newNodeModel(c.profile, machine, t.sampler.devices)

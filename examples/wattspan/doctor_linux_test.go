@@ -344,7 +344,7 @@ func TestDoctorTroubledDriver(t *testing.T) {
 		says    string
 	}{
 		{"mismatch", 18, true, stateUnreadable, "upgraded while the system ran"},
-		{"no permission", 4, true, stateUnreadable, "not use"},
+		{"no permission", 4, true, stateUnreadable, "use the GPU"},
 		{"not loaded", 9, true, stateUnreadable, "NVIDIA"},
 		{"not loaded, and no GPU", 9, false, stateAbsent, ""},
 		{"lost", 15, true, stateUnreadable, "does not answer"},

@@ -135,6 +135,19 @@ func (d *diagnosis) printReadings(p *page) {
 			p.row(name, "–", p.warn("cannot be read: "+reason))
 		}
 	}
+	d.printNode(p)
+}
+
+// printNode writes what the machine draws at its plug, and how that is known.
+func (d *diagnosis) printNode(p *page) {
+	n := d.Report.Node
+	if n.Energy == nil {
+		if n.Reason != "" {
+			p.row("node", "–", n.Reason)
+		}
+		return
+	}
+	p.row("node", d.Report.Run.Power(*n.Energy).String(), remarks(plugged(n), n.Reason))
 }
 
 // what says how a device is read.
@@ -173,6 +186,8 @@ func (d *diagnosis) printUnused(p *page) {
 			if !slices.Contains(superseded, what) {
 				superseded = append(superseded, what)
 			}
+		case o.Status == sensors.Absent && o.Component == sensors.Node:
+			// Few machines have a meter, and none has all kinds.
 		case o.Status == sensors.Absent && !said:
 			labels, reasons = append(labels, backend), append(reasons, o.Reason)
 		}

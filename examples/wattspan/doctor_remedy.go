@@ -126,7 +126,7 @@ func (s system) rapl(f finding, o sensors.Omission) (finding, bool) {
 	switch {
 	case o.Status == sensors.Unreadable && permission && o.Device != "":
 		f.Text = "The energy counters (RAPL) can be read by root only, as they tell a little of what other users compute (CVE-2020-8694)."
-		s.openCounters(&f, control(o))
+		s.openCounters(&f, control(o), strings.Contains(o.Remedy, "cap_perfmon"))
 	case o.Status == sensors.Unreadable && permission && s.Container != "":
 		s.mountSys(&f)
 	case o.Status == sensors.Unreadable:
@@ -159,8 +159,9 @@ func control(o sensors.Omission) string {
 	return "intel-rapl"
 }
 
-// openCounters are the ways to let a user read counters that are for root only.
-func (s system) openCounters(f *finding, control string) {
+// openCounters are the ways to let a user read counters that are for root only;
+// events says whether the kernel counts the same by perf events.
+func (s system) openCounters(f *finding, control string, events bool) {
 	now := remedy{What: "for all users, until the next start", Commands: []string{
 		s.sudo("chmod a+r /sys/class/powercap/" + control + ":*/energy_uj"),
 	}}
@@ -178,6 +179,11 @@ func (s system) openCounters(f *finding, control string) {
 			f.Remedies = append(f.Remedies, remedy{What: "or let the container run as root", Commands: []string{run},
 				Note: "not in a rootless engine, whose root is a user of the host"})
 		}
+	case events && s.executable != "":
+		f.Remedies = append(f.Remedies, remedy{What: "for this program alone", Commands: []string{
+			s.sudo("setcap cap_perfmon=ep " + quoteShell(s.executable)),
+		}, Note: "wattspan may then read the performance events of the machine, whoever starts it; LD_LIBRARY_PATH means nothing to it; " +
+			"to be repeated after each update"})
 	case s.OS == "linux" && s.executable != "":
 		f.Remedies = append(f.Remedies, remedy{What: "for this program alone", Commands: []string{
 			s.sudo("setcap cap_dac_read_search+ep " + quoteShell(s.executable)),
@@ -442,9 +448,12 @@ func (a accounting) findings() []finding {
 func lookAround(m host.Machine, roots sensors.Roots) system {
 	s := system{
 		OS: runtime.GOOS, Arch: runtime.GOARCH,
-		Container: containerEngine("/", os.Getenv), Superuser: os.Geteuid() == 0,
-		Sys: roots.Sys, Proc: roots.Proc, machine: m,
+		Superuser: os.Geteuid() == 0,
+		Sys:       roots.Sys, Proc: roots.Proc, machine: m,
 		distribution: distribution("/"),
+	}
+	if m.Container != nil {
+		s.Container = m.Container.Engine
 	}
 	if path, err := os.Executable(); err == nil {
 		// setcap wants the file itself.
@@ -461,25 +470,6 @@ func lookAround(m host.Machine, roots sensors.Roots) system {
 		}
 	}
 	return s
-}
-
-// containerEngine names what contains this process, by the marks that engines
-// leave below root and in the environment.
-func containerEngine(root string, getenv func(string) string) string {
-	exists := func(path string) bool { _, err := os.Lstat(filepath.Join(root, path)); return err == nil }
-	switch {
-	case getenv("KUBERNETES_SERVICE_HOST") != "", exists("run/secrets/kubernetes.io"):
-		return "kubernetes"
-	case getenv("APPTAINER_CONTAINER") != "", getenv("SINGULARITY_CONTAINER") != "", exists(".singularity.d"):
-		return "apptainer"
-	case exists(".dockerenv"):
-		return "docker"
-	case exists("run/.containerenv"):
-		return "podman"
-	}
-	// As systemd has it, https://systemd.io/CONTAINER_INTERFACE.
-	name, _ := os.ReadFile(filepath.Join(root, "run/systemd/container"))
-	return cmp.Or(strings.TrimSpace(string(name)), getenv("container"))
 }
 
 // distribution returns the ID of os-release, below root.

@@ -388,38 +388,6 @@ func TestDoctorPrescribesOnce(t *testing.T) {
 	}
 }
 
-func TestContainerEngine(t *testing.T) {
-	none := func(string) string { return "" }
-	for _, c := range []struct {
-		file, text string
-		env        map[string]string
-		want       string
-	}{
-		{"etc/hostname", "", nil, ""},
-		{".dockerenv", "", nil, "docker"},
-		{"run/.containerenv", "", nil, "podman"},
-		{".dockerenv", "", map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"},
-		{"run/secrets/kubernetes.io/x", "", nil, "kubernetes"},
-		{".singularity.d/x", "", nil, "apptainer"},
-		{"etc/hostname", "", map[string]string{"APPTAINER_CONTAINER": "/image.sif"}, "apptainer"},
-		{"run/systemd/container", "lxc\n", nil, "lxc"},
-		{"etc/hostname", "", map[string]string{"container": "systemd-nspawn"}, "systemd-nspawn"},
-	} {
-		root := t.TempDir()
-		path := filepath.Join(root, filepath.FromSlash(c.file))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(c.text), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-		getenv := none
-		if c.env != nil {
-			getenv = func(name string) string { return c.env[name] }
-		}
-		if got := containerEngine(root, getenv); got != c.want {
-			t.Errorf("%s %v: %q, want %q", c.file, c.env, got, c.want)
-		}
-	}
-}
-
 func TestDistribution(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                       "",

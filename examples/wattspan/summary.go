@@ -264,18 +264,25 @@ func printNode(p *page, r tracker.Report, partial string) {
 		}
 		return
 	}
-	how := methodOf(tracker.Device{Method: sensors.Method(n.Method)})
-	if n.Meter != nil && n.Method != string(sensors.MethodModel) {
-		how = "meter " + cmp.Or(n.Meter.Name, n.Meter.ID) + ", " + how
-	}
-	if n.Profile != nil && strings.Contains(n.Method, string(sensors.MethodModel)) {
-		how = fmt.Sprintf("%s: profile %s, (devices + %v) / %.2f", how, n.Profile.Name, n.Profile.Base, n.Profile.Efficiency)
-	}
 	unseen := ""
 	if u := r.Energy.Unseen; u != nil {
 		unseen = u.String() + " of it in no sensor"
 	}
-	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, how))
+	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, plugged(n)))
+}
+
+// plugged says how the energy at the plug is known.
+func plugged(n tracker.Node) string {
+	var how []string
+	for method := range strings.SplitSeq(n.Method, ",") {
+		switch {
+		case method != string(sensors.MethodModel):
+			how = append(how, "meter "+cmp.Or(n.Meter.Name, n.Meter.ID)+" ("+n.Meter.Source+"), "+methodOf(tracker.Device{Method: sensors.Method(method)}))
+		case n.Profile != nil:
+			how = append(how, fmt.Sprintf("model, not measured: profile %s, (devices + %v) / %.2f", n.Profile.Name, n.Profile.Base, n.Profile.Efficiency))
+		}
+	}
+	return remarks(how...)
 }
 
 // lacks says of what a partial total is without.

@@ -82,6 +82,10 @@ type Config struct {
 	Every time.Duration
 }
 
+// staleness is how old what a meter says is taken to be: plugs and PDUs update
+// their figures about once a second.
+const staleness = time.Second
+
 // Supports is what the package reads.
 var Supports = []sensors.Support{
 	{
@@ -175,7 +179,7 @@ func (c Config) open(ctx context.Context, interval time.Duration, now func() tim
 	d := sensors.Device{
 		ID: "node", Name: "the machine, by " + c.origin(), Component: sensors.Node,
 		Method: sensors.MethodPower, Scope: sensors.ScopeNode,
-		Source: c.origin(), ErrorBand: band, Refresh: c.every(), Declared: true,
+		Source: c.origin(), ErrorBand: band, Refresh: staleness, Declared: true,
 	}
 	if q.Counter {
 		d.Method = sensors.MethodCounter

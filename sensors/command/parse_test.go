@@ -115,6 +115,7 @@ func TestParseRefuses(t *testing.T) {
 		`[{"apower": 12.3}]`: "name the key",
 		off:                  "activate",
 		"0x7b":               "no line",
+		"Phase 1: W 120":     "no line", // not the 1
 		"error 5":            "no line",
 		"Current Power : 0 Watts\nPower Measurement : Not Available\n": "activate",
 	} {

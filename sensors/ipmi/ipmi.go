@@ -54,6 +54,9 @@ const (
 	// timeout is how long an answer may take. The kernel gives up by itself
 	// after some seconds, and a late answer is discarded.
 	timeout = 4 * time.Second
+	// patience is how long the first answer may take: the job waits for it, and a
+	// BMC that is well answers in a tenth of a second.
+	patience = 2 * time.Second
 	// band is for the sensors of power supplies and hot-swap controllers, which
 	// are specified at 2 to 5 %.
 	band = 0.05
@@ -171,7 +174,7 @@ func (f finder) start(ctx context.Context, path string, b bmc) (sensors.Sensor, 
 	m := &meter{path: path, bmc: b, connect: f.connect}
 	var err error
 	for range 3 {
-		asking, cancel := context.WithTimeout(ctx, timeout)
+		asking, cancel := context.WithTimeout(ctx, patience)
 		_, err = m.power(asking)
 		cancel()
 		if !errors.Is(err, sensors.ErrTransient) {

@@ -96,6 +96,11 @@ func TestMachines(t *testing.T) {
 	for path, text := range flat {
 		flat[path] = strings.ReplaceAll(text, "ContainedBy", "Ignored")
 	}
+	// For a moment, a part may draw more than what it is in seems to.
+	trays := map[string]string{"/redfish/v1/Systems": members("/redfish/v1/Systems/1"),
+		"/redfish/v1/Systems/1":    `{"Links":{"Chassis":[{"@odata.id":"/redfish/v1/Chassis/Tray"},{"@odata.id":"/redfish/v1/Chassis/Self"}]}}`,
+		"/redfish/v1/Chassis/Self": `{"Power":{"@odata.id":"/redfish/v1/Chassis/Self/Power"}}`, "/redfish/v1/Chassis/Self/Power": `{"PowerControl":[{"PowerConsumedWatts":300}]}`,
+		"/redfish/v1/Chassis/Tray": `{"Power":{"@odata.id":"/redfish/v1/Chassis/Tray/Power"},"Links":{"ContainedBy":{"@odata.id":"/redfish/v1/Chassis/Self/"}}}`, "/redfish/v1/Chassis/Tray/Power": `{"PowerControl":[{"PowerConsumedWatts":310}]}`}
 	blades := map[string]string{"/redfish/v1/Systems": members("/redfish/v1/Systems/Node1", "/redfish/v1/Systems/Node2")}
 	for i, watts := range []string{"400", "300"} {
 		n := fmt.Sprint("Node", i+1)
@@ -118,6 +123,7 @@ func TestMachines(t *testing.T) {
 		"Lenovo":               {resources: lenovo(), watts: 431, note: "PowerConsumedWatts of chassis 1"},
 		"DGX":                  {resources: dgx(), watts: 6120.5, note: "PowerWatts of chassis DGX, not of HGX_Chassis_0, CPU_Board, which is taken for a part of it"},
 		"nobody says contains": {resources: flat, watts: 6120.5, note: "PowerWatts of chassis DGX, not of HGX_Chassis_0, CPU_Board, which is taken for a part of it"},
+		"a part draws more":    {resources: trays, watts: 300, note: "PowerConsumedWatts of chassis Self, not of Tray, which is taken for a part of it"},
 		"PowerWatts null": {resources: with(iDRAC(), idrac+"/EnvironmentMetrics", `{"PowerWatts":{"Reading":null}}`),
 			watts: 1309, note: "PowerConsumedWatts of chassis System.Embedded.1"},
 		"PowerWatts 0": {resources: with(iDRAC(), idrac+"/EnvironmentMetrics", `{"PowerWatts":{"Reading":0}}`),
@@ -237,7 +243,9 @@ func TestTrouble(t *testing.T) {
 		"forbidden": {func(bmc *controller) {
 			bmc.before = func(w http.ResponseWriter, r *http.Request) bool { answer(w, 403, failure("licence")); return true }
 		}, sensors.ErrPermission},
-		"an endless": {func(bmc *controller) { bmc.resources[path] = `{"a":"` + strings.Repeat("x", 2*mostBody) + `"}` }, sensors.ErrTransient},
+		"an endless": {func(bmc *controller) {
+			bmc.resources[path] = `{"a":"` + strings.Repeat("x", 2*mostBody) + `","PowerWatts":{"Reading":1320}}`
+		}, sensors.ErrTransient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := newClock()

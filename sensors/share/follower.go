@@ -103,7 +103,7 @@ func (m *Member) follow(set *sensors.Set, s snapshot, d description) error {
 	if n == 0 {
 		closeAll(f.listers)
 	}
-	m.set = setOf(all, omitted(theirs, d.Omitted, set))
+	m.set = sensors.NewSetWithout(omitted(theirs, d.Omitted, set), all...)
 	return nil
 }
 

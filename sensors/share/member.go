@@ -94,7 +94,7 @@ type line struct {
 //
 // After an error set is untouched and still open, and the caller reads it alone: the
 // directory cannot be used, it is on a file system without locks, the owner does not
-// answer ([sensors.ErrTimeout]), the system has no such locks
+// answer ([sensors.ErrTimeout]) or reads too seldom ([SlowError]), the system has no such locks
 // ([sensors.ErrUnsupported]), or ctx has ended. ctx is not kept.
 func Join(ctx context.Context, dir string, set *sensors.Set, open Open, who Who) (*Member, error) {
 	if !supported {
@@ -146,6 +146,9 @@ func (m *Member) join(ctx context.Context, dir string, set *sensors.Set) error {
 			return m.begin(set)
 		}
 		if s, d, ok := m.alive(); ok {
+			if d.Interval > m.who.Interval {
+				return &SlowError{RunID: d.RunID, Interval: d.Interval}
+			}
 			return m.follow(set, s, d)
 		}
 		select {
@@ -173,6 +176,18 @@ func (m *Member) alive() (snapshot, description, bool) {
 	}
 	age := time.Duration(m.clock.page(m.clock.now()) - s.written)
 	return s, d, age <= max(patienceOf(d.Interval), joinPatience)
+}
+
+// SlowError is returned by [Join] where the owner reads the machine less often than
+// the caller asks for, who then reads it too: its samples would be those of the
+// owner. What the owner publishes of the machine contains the caller's all the same.
+type SlowError struct {
+	RunID    string
+	Interval time.Duration
+}
+
+func (e *SlowError) Error() string {
+	return fmt.Sprintf("share: run %s reads this machine for all, but only every %v", e.RunID, e.Interval)
 }
 
 // patienceOf returns the age from which a sample is late.

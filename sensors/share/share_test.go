@@ -760,7 +760,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	l := newLab(t)
 	with := func(s sensors.Sensor, omitted ...sensors.Omission) Open {
 		return func(context.Context) (*sensors.Set, error) {
-			return setOf([]sensors.Sensor{s}, omitted), nil
+			return sensors.NewSetWithout(omitted, s), nil
 		}
 	}
 	unreadable := func(source string, c sensors.Component) sensors.Omission {
@@ -1245,6 +1245,30 @@ func TestAPageThatCannotBeWrittenIsSaid(t *testing.T) {
 	owner.file.fd = fd
 	if err := owner.Publish(l.clock.Now(), owner.readings); err != nil {
 		t.Errorf("and then: %v", err)
+	}
+}
+
+// A run that wants to know more often than the owner reads does not follow it, and
+// learns whose figures contain its own.
+func TestASlowOwnerIsNotFollowed(t *testing.T) {
+	l := newLab(t)
+	l.join("slow", l.open(cpu)).sample()
+	for _, test := range []struct {
+		interval time.Duration
+		follows  bool
+	}{{interval, true}, {2 * interval, true}, {interval / 2, false}} {
+		set := sensors.NewSet(l.sensor(cpu))
+		m, err := join(context.Background(), l.dir, set, l.open(cpu), Who{RunID: "fast", Interval: test.interval},
+			clock{now: l.clock.Now, base: l.base, mono: 1_000_000_000})
+		var slow *SlowError
+		switch {
+		case test.follows && err != nil:
+			t.Errorf("every %v: %v", test.interval, err)
+		case test.follows:
+			m.Leave()
+		case !errors.As(err, &slow) || slow.RunID != "slow" || slow.Interval != interval:
+			t.Errorf("every %v: %v", test.interval, err)
+		}
 	}
 }
 
