@@ -232,15 +232,16 @@ start_collector "$work/received"
 run grpc grpc "$OTELCOL_GRPC_PORT" 0 "sleep 1"
 run http http/protobuf "$OTELCOL_HTTP_PORT" 0 "sleep 1"
 run exit7 grpc "$OTELCOL_GRPC_PORT" 7 "sleep 0.5; exit 7"
-for name in grpc http exit7; do
+run metered grpc "$OTELCOL_GRPC_PORT" 0 "sleep 2" "WATTSPAN_NODE_METER=command:echo 300 W"
+for name in grpc http exit7 metered; do
 	[[ -z $(complaints "$name") ]] || fail "$name: the runner complains: $(complaints "$name")"
 done
 
-page "$work/received" grpc http exit7
+page "$work/received" grpc http exit7 metered
 stop_collector
 
 say "what the collector received, and what the runs reported"
-compare "$work/received" grpc http exit7
+compare "$work/received" grpc http exit7 metered
 
 say "the names in Prometheus"
 sed -n 's/^# TYPE //p' "$work/received.prom"

@@ -305,11 +305,23 @@ func spanAttributes(r report) attributes {
 	joules("cpu_j", r.Energy.CPU)
 	joules("memory_j", r.Energy.Memory)
 	joules("device_j", r.Energy.Device)
+	joules("node_j", r.Energy.Node)
+	joules("unseen_j", r.Energy.Unseen)
 	joules("facility_j", r.Energy.Facility)
+	if r.Node.Method != "" {
+		a["wattspan.energy.method.node"] = r.Node.Method
+	}
+	var flags []string
+	for _, f := range r.Quality {
+		flags = append(flags, string(f.Kind))
+	}
+	if flags != nil {
+		a["wattspan.energy.quality"] = join(flags)
+	}
 	if r.Emissions == nil {
 		return a
 	}
-	a["wattspan.energy.overhead_j"] = float64(*r.Energy.Facility - *r.Energy.Device)
+	a["wattspan.energy.overhead_j"] = float64(*r.Energy.Facility - r.plug())
 	a["wattspan.energy.low_j"] = float64(r.Bounds.Facility.Low)
 	a["wattspan.energy.high_j"] = float64(r.Bounds.Facility.High)
 	a["wattspan.energy.coverage"] = r.Coverage()
@@ -321,6 +333,14 @@ func spanAttributes(r report) attributes {
 	}
 	a["wattspan.energy.method"] = join(all)
 	return a
+}
+
+// plug is what was drawn at the plug, as far as that is known.
+func (r report) plug() sensors.Joules {
+	if r.Energy.Node != nil {
+		return *r.Energy.Node
+	}
+	return *r.Energy.Device
 }
 
 // methodsOf returns how the components were measured, as far as they were.
@@ -392,16 +412,36 @@ func expectations(r report) []expectation {
 	for key, sum := range sums {
 		parts = append(parts, expectedSeries{attributes{"wattspan.component": key[0], "wattspan.method": key[1]}, sum})
 	}
+	var host, hostPower []expectedSeries
+	unseenMethod := string(sensors.MethodModel)
+	if m := r.Node.Meter; m != nil {
+		unseenMethod = string(m.Method)
+		a := attributes{"hw.id": m.ID, "hw.type": string(m.Component)}
+		for key, value := range map[string]string{"hw.name": m.Name, "hw.vendor": m.Vendor} {
+			if value != "" {
+				a[key] = value
+			}
+		}
+		if m.Energy != nil {
+			host, hostPower = one(float64(*m.Energy), a), one(nil, a)
+		}
+	}
 	if r.Emissions != nil {
+		if r.Energy.Unseen != nil {
+			parts = append(parts, expectedSeries{
+				attributes{"wattspan.component": "unseen", "wattspan.method": unseenMethod}, float64(*r.Energy.Unseen)})
+		}
 		parts = append(parts, expectedSeries{
 			attributes{"wattspan.component": "overhead", "wattspan.method": string(r.Factors.PUE.Kind)},
-			float64(*r.Energy.Facility - *r.Energy.Device)})
+			float64(*r.Energy.Facility - r.plug())})
 		emissions = one(float64(r.Emissions.Operational), attributes{"wattspan.emissions.scope": "operational"})
 	}
 	grid, pue := r.Factors.Intensity, r.Factors.PUE
 	return []expectation{
 		{"hw.energy", "J", counter, "hw_energy_joules_total", energy, false},
 		{"hw.power", "W", gauge, "hw_power_watts", power, true},
+		{"hw.host.energy", "J", counter, "hw_host_energy_joules_total", host, false},
+		{"hw.host.power", "W", gauge, "hw_host_power_watts", hostPower, true},
 		{"hw.gpu.utilization", "1", gauge, "hw_gpu_utilization_ratio", utilization, true},
 		{"wattspan.energy", "J", counter, "wattspan_energy_joules_total", parts, false},
 		{"wattspan.emissions", "g", counter, "wattspan_emissions_grams_total", emissions, false},
