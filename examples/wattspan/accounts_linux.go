@@ -10,12 +10,62 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	commandmeter "github.com/wattspan/wattspan/sensors/command"
 	"github.com/wattspan/wattspan/sensors/host"
 	"github.com/wattspan/wattspan/tracker"
 )
 
-// walkShare is the part of the time that walking the tree of processes may take.
-const walkShare = 0.005
+// pace says when the tree of processes is read, and how. The zero value reads all
+// of it the first time.
+type pace struct {
+	first time.Time     // of the readings of all
+	next  time.Time     // of any
+	whole time.Time     // the next of all
+	ended time.Duration // as of the last reading
+}
+
+const (
+	// walkShare is the part of the time that reading the tree may take.
+	walkShare = 0.005
+	// wholeEvery is the time between two readings of the whole tree, once the job
+	// has run for as long. In between the processes that are known are read:
+	// their memory and the children of their other threads can wait.
+	wholeEvery = 5 * time.Second
+)
+
+// reading is a way to read the tree.
+type reading int
+
+const (
+	noReading reading = iota
+	ofTheKnown
+	ofAll
+)
+
+// due returns how to read the tree at a time at which what has been reaped has
+// used that much. Whoever is reaped may have left orphans.
+func (p *pace) due(now time.Time, ended time.Duration) reading {
+	switch {
+	case now.Before(p.next):
+		return noReading
+	case !now.Before(p.whole) || ended != p.ended:
+		return ofAll
+	}
+	return ofTheKnown
+}
+
+// took says how long a reading took that began at a time.
+func (p *pace) took(how reading, begin time.Time, d, ended time.Duration) {
+	p.next = begin.Add(time.Duration(float64(d) / walkShare))
+	p.ended = ended
+	if how == ofAll {
+		if p.first.IsZero() {
+			p.first = begin
+		}
+		// A young job loads what it needs: the times are 0, 1, 2, 4, 8, 13 s …
+		p.whole = begin.Add(min(begin.Sub(p.first), wholeEvery))
+	}
+}
 
 // accounts says what the job has used. A control group of the job's own counts
 // everything that ever ran in it. Where none is permitted, the CPU time is that
@@ -28,8 +78,10 @@ type accounts struct {
 	why      error      // there is no group
 	tree     *host.Tree // nil where /proc does not show one
 	earlier  []int      // what this process had for children before the job
+	meters   []int      // the programs that read the node's meter, which are not the job's either
+	asked    []int      // scratch of metersChanged
 	last     tracker.Usage
-	nextWalk time.Time
+	pace     pace
 	finished bool
 }
 
@@ -85,13 +137,28 @@ func (a *accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 	defer a.mu.Unlock()
 	now := a.last
 	before := ended()
-	walked := false
-	// The last walk is not skipped: what lives then has no later chance.
-	if begin := time.Now(); a.tree != nil && (a.finished || begin.After(a.nextWalk)) {
-		live, err := a.tree.Read()
-		took := time.Since(begin)
-		a.nextWalk = begin.Add(time.Duration(float64(took) / walkShare))
-		if walked = err == nil; walked {
+	begin, walked := time.Now(), false
+	how := a.pace.due(begin, before)
+	if a.finished {
+		how = ofAll // what lives then has no later chance
+	}
+	// A meter's program that began while the tree was read may have been taken for
+	// the job's: it is read once more.
+	for tries := 0; a.tree != nil && how != noReading && tries < 2 && !walked; tries++ {
+		if a.metersChanged() {
+			a.meters = append(a.meters[:0], a.asked...)
+			a.leaveOut()
+		}
+		read := a.tree.Refresh
+		if how == ofAll {
+			read = a.tree.Read
+		}
+		live, err := read()
+		a.pace.took(how, begin, time.Since(begin), before)
+		if err != nil {
+			break
+		}
+		if walked = !a.metersChanged(); walked {
 			now.Memory, now.HasMemory = live.Memory, live.Processes > 0
 			now.CPU = before + live.CPU
 		}
@@ -113,6 +180,17 @@ func (a *accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 	return now, nil
 }
 
+// metersChanged reports whether other programs read the node's meter than those
+// that are left out, and notes which in asked.
+func (a *accounts) metersChanged() bool {
+	a.asked = commandmeter.Children(a.asked[:0])
+	slices.Sort(a.asked)
+	return !slices.Equal(a.asked, a.meters)
+}
+
+// leaveOut leaves what is not the job's out of the tree.
+func (a *accounts) leaveOut() { a.tree.Except(slices.Concat(a.earlier, a.meters)...) }
+
 // Owns reports whether a process is the job's, as of the last walk.
 func (a *accounts) Owns(pid int) bool {
 	a.mu.Lock()
@@ -126,12 +204,12 @@ func (a *accounts) foreign(pid int) bool {
 	defer a.mu.Unlock()
 	i := slices.Index(a.earlier, pid)
 	if i < 0 {
-		return false
+		return commandmeter.Reaped(pid)
 	}
 	// Its number is free, and may be the job's next.
 	a.earlier = slices.Delete(a.earlier, i, i+1)
 	if a.tree != nil {
-		a.tree.Except(a.earlier...)
+		a.leaveOut()
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
+	commandmeter "github.com/wattspan/wattspan/sensors/command"
 	"github.com/wattspan/wattspan/tracker"
 )
 
@@ -26,7 +27,9 @@ func (*accounts) usage(ended func() time.Duration) (tracker.Usage, error) {
 
 func (*accounts) finish() {}
 
-func (*accounts) foreign(int) bool { return false }
+// foreign reports whether a process that has been reaped is none of the job's: a
+// program that reads the node's meter.
+func (*accounts) foreign(pid int) bool { return commandmeter.Reaped(pid) }
 
 func (*accounts) close() error { return nil }
 

@@ -66,7 +66,7 @@ func accountings() map[string]*syscall.SysProcAttr {
 
 // count runs a script of the shell under the runner, in which "$BURN" 1s "$LOG"
 // burns for a second. It returns the report, and the log of what has been burned.
-func count(t *testing.T, as *syscall.SysProcAttr, script string) (report tracker.Report, log string) {
+func count(t *testing.T, as *syscall.SysProcAttr, script string, flags ...string) (report tracker.Report, log string) {
 	t.Helper()
 	binary, err := runner()
 	if err != nil {
@@ -85,7 +85,7 @@ func count(t *testing.T, as *syscall.SysProcAttr, script string) (report tracker
 	}
 	open(t, filepath.Dir(log))
 	open(t, filepath.Dir(binary))
-	r := startAs(t, as, []string{"LOG=" + log, "BURN=" + burn}, []string{"--json", "-"}, "sh", "-c", script)
+	r := startAs(t, as, []string{"LOG=" + log, "BURN=" + burn}, append([]string{"--json", "-"}, flags...), "sh", "-c", script)
 	<-r.ended
 	if err := json.Unmarshal(r.stdout.Bytes(), &report); err != nil || report.Job.CPUSeconds == nil {
 		t.Fatalf("%v\n%s", err, &r.stderr)
@@ -117,6 +117,20 @@ func TestEveryProcessCounts(t *testing.T) {
 				t.Errorf("counted by %s, want %s", r.Job.Accounting, way)
 			}
 		})
+	}
+}
+
+// A program that reads the node's meter is not the job's, however much it uses. It
+// is started every 5 s.
+func TestMetersAreNotTheJobs(t *testing.T) {
+	r, log := count(t, accountings()[tracker.AccountingTree], `"$BURN" 50ms "$LOG"; sleep 6; "$BURN" 50ms "$LOG"`,
+		"--node-meter", "command:i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo 100 W")
+	want, _ := burned(t, log)
+	if counted := *r.Job.CPUSeconds; counted < 0.99*want.Seconds() || counted > 1.5*want.Seconds()+0.02 {
+		t.Errorf("counted %.3f s, the processes themselves say %.3f s", counted, want.Seconds())
+	}
+	if r.Node.Meter == nil || r.Energy.Node == nil {
+		t.Errorf("no meter: %+v", r.Node)
 	}
 }
 

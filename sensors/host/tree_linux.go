@@ -24,6 +24,11 @@ type tree struct {
 	scans   bool    // the kernel has no children files
 	last    TreeUsage
 	pids    []int
+	walks   uint64 // so far
+	due     bool   // the next walk must be a whole one
+	members map[int]member
+	kept    int // members with descriptors
+	keeps   int // the most of them
 	visited map[int]struct{}
 	except  map[int]struct{} // are left out
 	pending []int            // found and not yet visited, the next one last
@@ -32,6 +37,45 @@ type tree struct {
 	text    []byte // of a file
 	names   []byte // of a directory
 }
+
+// member is a process that has been counted. Opening a file of /proc takes most
+// of the time of reading it, so that the files of a member stay open. Such a
+// descriptor stands for the process and not for its number.
+type member struct {
+	files  [memberFiles]int // descriptors, -1 until the file is read
+	kept   bool             // whether they may stay open
+	walk   uint64           // the last one that counted it
+	memory uint64           // as of the last whole walk
+}
+
+// The files of a member.
+const (
+	statFile = iota
+	statmFile
+	childrenFile // of the first thread
+	memberFiles
+)
+
+// file is where the descriptor of a file belongs; nil where it may not stay open.
+func (m *member) file(i int) *int {
+	if !m.kept {
+		return nil
+	}
+	return &m.files[i]
+}
+
+func (m *member) close() {
+	for i, fd := range m.files {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+			m.files[i] = -1
+		}
+	}
+}
+
+// mostKept is how many members keep their files open, where the limit of
+// descriptors allows four times as many.
+const mostKept = 128
 
 // family is a process and its parent.
 type family struct{ parent, pid int }
@@ -46,57 +90,96 @@ func openTree(pid int) (tree, error) {
 		_ = self.close()
 		return tree{}, err
 	}
-	t := tree{root: pid, self: self, proc: proc.fd, visited: make(map[int]struct{}),
+	t := tree{root: pid, self: self, proc: proc.fd, due: true, members: make(map[int]member), visited: make(map[int]struct{}),
 		text: make([]byte, 4096), names: make([]byte, 8192)}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		t.keeps = int(min(limit.Cur/(4*memberFiles), mostKept))
+	}
 	// CONFIG_PROC_CHILDREN is in the kernels of the distributions, not in all.
-	_, err = t.file(t.entry(pid).name("task").number(pid).name("children"))
+	_, err = t.file(t.entry(pid).name("task").number(pid).name("children"), nil)
 	t.scans = err == unix.ENOENT
 	return t, nil
 }
 
 func (t *tree) close() error {
+	for _, m := range t.members {
+		m.close()
+	}
+	clear(t.members)
 	return errors.Join(t.self.close(), unix.Close(t.proc))
 }
 
-// read walks from the root down. A parent is read before its children: what a
+func (t *tree) read() (TreeUsage, error) { return t.walk(true) }
+
+func (t *tree) refresh() (TreeUsage, error) { return t.walk(t.due || len(t.pids) == 0) }
+
+// walk goes from the root down. A parent is read before its children: what a
 // child has used moves into its parent's times when it ends, and the other
 // order would count it in both.
-func (t *tree) read() (TreeUsage, error) {
+//
+// A walk that is not whole begins with the processes that the last one counted,
+// and asks of each only the first thread for new children.
+func (t *tree) walk(whole bool) (TreeUsage, error) {
 	if _, err := t.self.read(); err != nil {
 		return t.last, err
 	}
-	var sum TreeUsage
-	t.pids, t.pending = t.pids[:0], t.pending[:0]
+	t.walks++
+	t.due = true // unless this walk succeeds
+	t.pending = t.pending[:0]
+	if !whole {
+		t.pending = append(t.pending, t.pids...)
+		slices.Reverse(t.pending)
+	}
+	t.pids = t.pids[:0]
 	clear(t.visited)
 	for pid := range t.except {
 		t.visited[pid] = struct{}{}
 	}
 	t.visited[t.root] = struct{}{}
-	if t.scans {
-		if err := t.scan(); err != nil {
+	if whole {
+		if t.scans {
+			if err := t.scan(); err != nil {
+				return t.last, t.failed(err)
+			}
+		}
+		// The root's children are those of any of its threads.
+		if err := t.children(t.root, &member{}, 0, whole); err != nil {
 			return t.last, t.failed(err)
 		}
 	}
-	// The root's children are those of any of its threads.
-	if err := t.children(t.root, 0); err != nil {
-		return t.last, t.failed(err)
-	}
+	var sum TreeUsage
 	for len(t.pending) > 0 {
 		pid := t.pending[len(t.pending)-1]
 		t.pending = t.pending[:len(t.pending)-1]
 		if _, seen := t.visited[pid]; seen {
 			continue
 		}
-		if err := t.visit(pid, &sum); err != nil {
+		if err := t.visit(pid, &sum, whole); err != nil {
 			return t.last, t.failed(err)
 		}
 	}
+	// Whoever has ended may have left orphans, which only a whole walk looks for.
+	t.due = t.forget() && !whole
 	sum.Processes = len(t.pids)
 	t.last = sum
 	return sum, nil
 }
 
+// forget closes the files of the members that the walk has not counted, and
+// reports whether there were any.
+func (t *tree) forget() (any bool) {
+	for pid, m := range t.members {
+		if m.walk != t.walks {
+			t.drop(pid, &m)
+			any = true
+		}
+	}
+	return any
+}
+
 func (t *tree) exclude(pids []int) {
+	t.due = true
 	t.except = make(map[int]struct{}, len(pids))
 	for _, pid := range pids {
 		t.except[pid] = struct{}{}
@@ -109,8 +192,45 @@ func (t *tree) failed(err error) error {
 
 // visit counts a process and queues its children. One that has ended since it
 // was found is passed over, and so is a stranger that has its number by now.
-func (t *tree) visit(pid int, sum *TreeUsage) error {
-	text, err := t.file(t.entry(pid).name("stat"))
+func (t *tree) visit(pid int, sum *TreeUsage, whole bool) error {
+	m, known := t.members[pid]
+	if !known {
+		m = t.meet()
+	}
+	err := t.count(pid, &m, sum, whole)
+	if m.walk == t.walks || known {
+		t.members[pid] = m // forget drops it, if it was not counted
+	} else {
+		t.drop(pid, &m)
+	}
+	return err
+}
+
+// meet returns a member about which nothing is known.
+func (t *tree) meet() member {
+	m := member{files: [memberFiles]int{-1, -1, -1}, kept: t.kept < t.keeps}
+	if m.kept {
+		t.kept++
+	}
+	return m
+}
+
+func (t *tree) drop(pid int, m *member) {
+	if m.kept {
+		t.kept--
+	}
+	m.close()
+	delete(t.members, pid)
+}
+
+func (t *tree) count(pid int, m *member, sum *TreeUsage, whole bool) error {
+	text, err := t.file(t.entry(pid).name("stat"), m.file(statFile))
+	if err == unix.ESRCH {
+		// The process has ended; another one may have its number.
+		m.close()
+		m.walk = 0
+		text, err = t.file(t.entry(pid).name("stat"), m.file(statFile))
+	}
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -126,38 +246,50 @@ func (t *tree) visit(pid int, sum *TreeUsage) error {
 	if s.ended && s.threads <= 1 && s.parent == t.root {
 		return nil
 	}
+	met := m.walk > 0
+	m.walk = t.walks
 	t.visited[pid] = struct{}{}
 	t.pids = append(t.pids, pid)
 	sum.CPU += s.used
-	if text, err = t.file(t.entry(pid).name("statm")); err != nil {
-		return unlessGone(err)
+	if whole || !met {
+		if text, err = t.file(t.entry(pid).name("statm"), m.file(statmFile)); err != nil {
+			return unlessGone(err)
+		}
+		if m.memory, ok = parseStatm(text); !ok {
+			return errMalformed
+		}
 	}
-	held, ok := parseStatm(text)
-	if !ok {
-		return errMalformed
-	}
-	sum.Memory += held
-	return t.children(pid, s.threads)
+	sum.Memory += m.memory
+	return t.children(pid, m, s.threads, whole || !met)
 }
 
 // children queues the children of a process, which the kernel lists under the
-// thread that made them. The number of threads is 0 where it is not known.
-func (t *tree) children(pid, threads int) error {
-	if t.scans {
+// thread that made them: those of all threads, or of the first one alone. The
+// number of threads is 0 where it is not known.
+func (t *tree) children(pid int, m *member, threads int, whole bool) error {
+	switch {
+	case t.scans:
+		if !whole {
+			return nil
+		}
 		at, _ := slices.BinarySearchFunc(t.parents, pid, func(f family, pid int) int { return f.parent - pid })
 		for ; at < len(t.parents) && t.parents[at].parent == pid; at++ {
 			t.pending = append(t.pending, t.parents[at].pid)
 		}
 		return nil
+	case threads == 1 || !whole:
+		return t.childrenOf(pid, pid, m.file(childrenFile))
 	}
-	if threads == 1 {
-		return t.childrenOf(pid, pid)
-	}
-	return t.list(t.entry(pid).name("task"), func(thread int) error { return t.childrenOf(pid, thread) })
+	return t.list(t.entry(pid).name("task"), func(thread int) error {
+		if thread == pid {
+			return t.childrenOf(pid, pid, m.file(childrenFile))
+		}
+		return t.childrenOf(pid, thread, nil)
+	})
 }
 
-func (t *tree) childrenOf(pid, thread int) error {
-	text, err := t.file(t.entry(pid).name("task").number(thread).name("children"))
+func (t *tree) childrenOf(pid, thread int, kept *int) error {
+	text, err := t.file(t.entry(pid).name("task").number(thread).name("children"), kept)
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -175,7 +307,7 @@ func (t *tree) childrenOf(pid, thread int) error {
 func (t *tree) scan() error {
 	t.parents = t.parents[:0]
 	err := t.list(t.entry(0), func(pid int) error {
-		text, err := t.file(t.entry(pid).name("stat"))
+		text, err := t.file(t.entry(pid).name("stat"), nil)
 		if err != nil {
 			return unlessGone(err)
 		}
@@ -254,15 +386,32 @@ func (t *tree) open(p entryPath, flags int) (int, error) {
 	}
 }
 
-// file reads a file to its end. The text is valid until the next call.
-func (t *tree) file(p entryPath) ([]byte, error) {
+// file reads a file to its end. Where there is a place for its descriptor, it is
+// opened the first time and stays open. The text is valid until the next call.
+func (t *tree) file(p entryPath, kept *int) ([]byte, error) {
+	if kept != nil && *kept >= 0 {
+		return t.whole(*kept, unix.Pread)
+	}
 	fd, err := t.open(p, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	text, err := t.whole(fd, readOn)
+	if err != nil || kept == nil {
+		_ = unix.Close(fd)
+	} else {
+		*kept = fd
+	}
+	return text, err
+}
+
+// readOn reads where the last read of a descriptor ended.
+func readOn(fd int, buf []byte, _ int64) (int, error) { return unix.Read(fd, buf) }
+
+// whole reads a file from its beginning to its end.
+func (t *tree) whole(fd int, read func(fd int, buf []byte, at int64) (int, error)) ([]byte, error) {
 	for used := 0; ; {
-		n, err := unix.Read(fd, t.text[used:])
+		n, err := read(fd, t.text[used:], int64(used))
 		switch {
 		case err == unix.EINTR:
 			continue

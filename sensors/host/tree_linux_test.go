@@ -105,6 +105,11 @@ func binaryTree(depth int) *exec.Cmd {
 	return cmd
 }
 
+// siblings is a shell with children, which are as many processes together.
+func siblings(n int) *exec.Cmd {
+	return exec.Command("sh", "-c", `exec 3<&0; i=1; while [ $i -lt $0 ]; do sh -c 'echo $$; read x <&3' & i=$((i+1)); done; echo $$; wait`, strconv.Itoa(n))
+}
+
 func role(name string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), treeVariable+"="+name)
@@ -406,8 +411,8 @@ func TestTreeThatChanges(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFakeTree(t)
 			test.build(f)
-			for range 2 {
-				u, err := f.Read()
+			for _, read := range []func() (TreeUsage, error){f.Read, f.Read, f.Refresh, f.Refresh, f.Read} {
+				u, err := read()
 				want := TreeUsage{CPU: time.Duration(test.ticks) * statUnit, Memory: uint64(len(test.want)) * 2 * pageSize, Processes: len(test.want)}
 				if err != nil || u != want || !slices.Equal(sorted(f.PIDs()), test.want) {
 					t.Fatalf("%+v of %v, %v; want %+v of %v", u, f.PIDs(), err, want, test.want)
@@ -419,6 +424,7 @@ func TestTreeThatChanges(t *testing.T) {
 			before := descriptors(t)
 			for range 100 {
 				_, _ = f.Read()
+				_, _ = f.Refresh()
 			}
 			if after := descriptors(t); after >= before+100 {
 				t.Errorf("%d descriptors after 100 walks, %d before", after, before)
@@ -441,34 +447,46 @@ func descriptors(t *testing.T) int {
 // counted here or there, and not in both. The child's stat is a pipe here, at
 // which the walk stops for the test to change the parent's.
 func TestTreeCountsNothingTwice(t *testing.T) {
-	f := newFakeTree(t)
-	f.children(fakeRoot, fakeRoot, "11 ")
-	f.process(11, fakeRoot, "S", 1, 5)
-	f.children(11, 11, "12 ")
-	f.process(12, 11, "R", 1, 0)
-	pipe := filepath.Join(f.dir, "12", "stat")
-	if err := os.Remove(pipe); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		t.Skip(err)
-	}
-	failed := make(chan error, 1)
-	go func() {
-		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(f.dir, "11", "stat"), []byte(fakeStat(11, fakeRoot, "S", 1, 105)), 0o600)
-			_, _ = w.WriteString(fakeStat(12, 11, "R", 1, 100))
-			w.Close()
-		}
-		failed <- err
-	}()
-	u, err := f.Read()
-	if err != nil || u.CPU != 105*statUnit {
-		t.Errorf("%v, %v; want %v", u.CPU, err, 105*statUnit)
-	}
-	if err := <-failed; err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"Read", "Refresh"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeTree(t)
+			f.tree.keeps = 0 // a pipe is to be opened
+			f.children(fakeRoot, fakeRoot, "11 ")
+			f.process(11, fakeRoot, "S", 1, 5)
+			f.children(11, 11, "12 ")
+			f.process(12, 11, "R", 1, 0)
+			read := f.Read
+			if name == "Refresh" {
+				read = f.Refresh
+				if u, err := f.Read(); err != nil || u.CPU != 5*statUnit {
+					t.Fatalf("%v, %v", u.CPU, err)
+				}
+			}
+			pipe := filepath.Join(f.dir, "12", "stat")
+			if err := os.Remove(pipe); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mkfifo(pipe, 0o600); err != nil {
+				t.Skip(err)
+			}
+			failed := make(chan error, 1)
+			go func() {
+				w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(f.dir, "11", "stat"), []byte(fakeStat(11, fakeRoot, "S", 1, 105)), 0o600)
+					_, _ = w.WriteString(fakeStat(12, 11, "R", 1, 100))
+					w.Close()
+				}
+				failed <- err
+			}()
+			u, err := read()
+			if err != nil || u.CPU != 105*statUnit {
+				t.Errorf("%v, %v; want %v", u.CPU, err, 105*statUnit)
+			}
+			if err := <-failed; err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
@@ -490,20 +508,322 @@ func TestTreeThatCannotBeRead(t *testing.T) {
 	}
 	// Without descriptors nothing is to be seen, which is not that nothing is there.
 	f.process(11, fakeRoot, "S", 1, 7)
+	withoutDescriptors(t, func() {
+		if u, err := f.Read(); u != want || !errors.Is(err, sensors.ErrTransient) {
+			t.Errorf("without descriptors: %+v, %v", u, err)
+		}
+	})
+}
+
+// withoutDescriptors does something while this process can open nothing.
+func withoutDescriptors(t *testing.T, do func()) {
+	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	none := unix.Rlimit{Cur: 3, Max: limit.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}); err != nil {
 		t.Fatal(err)
 	}
-	u, err := f.Read()
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	if _, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		t.Fatal("a file could be opened")
+	}
+	do()
+}
+
+// reads counts the reads of files that this process makes meanwhile, its other
+// threads' included.
+func reads(t *testing.T, do func()) int {
+	t.Helper()
+	count := func() (n int) {
+		text, err := os.ReadFile("/proc/self/io")
+		if err != nil {
+			t.Skip(err)
+		}
+		_, after, _ := strings.Cut(string(text), "syscr: ")
+		if _, err := fmt.Sscan(after, &n); err != nil {
+			t.Fatalf("%q", text)
+		}
+		return n
+	}
+	none := -count() + count() // to count is to read
+	before := count()
+	do()
+	return count() - before - none
+}
+
+// Between two walks nothing is opened and no directory is listed, whatever else
+// is on the machine, and as much is read as there are processes.
+func TestRefreshOpensNothing(t *testing.T) {
+	family := startFamily(t, 50, siblings(50))
+	for name, tr := range openTrees(t, os.Getpid()) {
+		t.Run(name, func(t *testing.T) {
+			if _, err := tr.Read(); err != nil {
+				t.Fatal(err)
+			}
+			withoutDescriptors(t, func() {
+				u, err := tr.Refresh()
+				if err != nil || u.Processes != 50 || u.Memory == 0 || !slices.Equal(sorted(tr.PIDs()), sorted(family)) {
+					t.Errorf("%+v, %v of %v, want %v", u, err, tr.PIDs(), family)
+				}
+				if n := testing.AllocsPerRun(20, func() { _, _ = tr.Refresh() }); n != 0 {
+					t.Errorf("Refresh allocates %v times", n)
+				}
+			})
+			const times = 20
+			n := reads(t, func() {
+				for range times {
+					_, _ = tr.Refresh()
+				}
+			})
+			// Stat and children of each, and the root's stat.
+			if most := times*(2*50+1) + 50; n > most || n < times*50 {
+				t.Errorf("%d reads for %d times 50 processes, want %d at most", n, times, most)
+			}
+		})
+	}
+}
+
+// What a first thread begins is found at once, all else by the next walk, which
+// is where memory is looked at as well.
+func TestRefreshFindsChildren(t *testing.T) {
+	f := newFakeTree(t)
+	f.children(fakeRoot, fakeRoot, "11 ")
+	f.process(11, fakeRoot, "S", 2, 1)
+	if _, err := f.Read(); err != nil {
 		t.Fatal(err)
 	}
-	if u != want || !errors.Is(err, sensors.ErrTransient) {
-		t.Errorf("without descriptors: %+v, %v", u, err)
+	f.children(11, 11, "12 ")
+	f.process(12, 11, "S", 2, 10)
+	f.children(12, 20, "13 ") // whoever is new is asked for all of its threads
+	f.process(13, 12, "S", 1, 100)
+	f.children(11, 10, "14 ") // another thread
+	f.process(14, 11, "S", 1, 1000)
+	f.write(11, "stat", fakeStat(11, fakeRoot, "S", 2, 2))
+	f.write(11, "statm", "90 80 1 0 0 0 0\n")
+	u, err := f.Refresh()
+	want := TreeUsage{CPU: 112 * statUnit, Memory: 3 * 2 * pageSize, Processes: 3}
+	if err != nil || u != want || !slices.Equal(f.PIDs(), []int{11, 12, 13}) {
+		t.Errorf("%+v of %v, %v; want %+v", u, f.PIDs(), err, want)
+	}
+	u, err = f.Read()
+	want = TreeUsage{CPU: 1112 * statUnit, Memory: (79 + 3*2) * pageSize, Processes: 4}
+	if err != nil || u != want {
+		t.Errorf("%+v of %v, %v; want %+v", u, f.PIDs(), err, want)
+	}
+	if u, err = f.Refresh(); err != nil || u != want {
+		t.Errorf("afterwards %+v of %v, %v; want %+v", u, f.PIDs(), err, want)
+	}
+}
+
+// Refresh walks where what is known would not do.
+func TestRefreshWalks(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before func(f fakeTree) // a tree of 11 and 12 has been read
+		want   []int            // found by Refresh, with 14 where it walks
+	}{
+		{"all is as it was", func(f fakeTree) {}, []int{11, 12}},
+		{"after an error", func(f fakeTree) {
+			f.write(12, "stat", "cut off")
+			if _, err := f.Refresh(); !errors.Is(err, sensors.ErrTransient) {
+				f.t.Errorf("no error: %v", err)
+			}
+			f.process(12, 11, "S", 1, 1)
+		}, []int{11, 12, 14}},
+		{"after Except", func(f fakeTree) { f.Except(12) }, []int{11, 14}},
+		{"after Except of a parent", func(f fakeTree) { f.Except(11) }, []int{14}},
+		{"a process has ended", func(f fakeTree) {
+			if err := os.RemoveAll(filepath.Join(f.dir, "12")); err != nil {
+				f.t.Fatal(err)
+			}
+			if u, err := f.Refresh(); err != nil || u.Processes != 1 {
+				f.t.Errorf("%+v, %v", u, err)
+			}
+		}, []int{11, 14}},
+		{"a process had ended before the last walk", func(f fakeTree) {
+			if err := os.RemoveAll(filepath.Join(f.dir, "12")); err != nil {
+				f.t.Fatal(err)
+			}
+			if u, err := f.Read(); err != nil || u.Processes != 1 {
+				f.t.Errorf("%+v, %v", u, err)
+			}
+		}, []int{11}},
+		{"a child that is not to be seen", func(f fakeTree) {
+			f.children(11, 11, "12 13 ")
+			if u, err := f.Refresh(); err != nil || u.Processes != 2 {
+				f.t.Errorf("%+v, %v", u, err)
+			}
+		}, []int{11, 12}},
+		{"all have ended", func(f fakeTree) {
+			f.children(fakeRoot, fakeRoot, "")
+			if u, err := f.Read(); err != nil || u.Processes != 0 {
+				f.t.Errorf("%+v, %v", u, err)
+			}
+			f.children(fakeRoot, fakeRoot, "11 12 ")
+		}, []int{11, 12, 14}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFakeTree(t)
+			f.tree.keeps = 0 // so that a folder that is removed is a process that has ended
+			f.children(fakeRoot, fakeRoot, "11 ")
+			f.process(11, fakeRoot, "S", 1, 1)
+			f.children(11, 11, "12 ")
+			f.process(12, 11, "S", 1, 1)
+			if _, err := f.Read(); err != nil {
+				t.Fatal(err)
+			}
+			test.before(f)
+			f.process(14, fakeRoot, "S", 1, 1)
+			f.children(fakeRoot, 9, "14 ") // the root's threads are asked in a walk only
+			_, err := f.Refresh()
+			if err != nil || !slices.Equal(sorted(f.PIDs()), test.want) {
+				t.Errorf("%v, %v; want %v", f.PIDs(), err, test.want)
+			}
+		})
+	}
+}
+
+// An orphan stays in the tree, behind whoever has taken it in: its time may move
+// there next.
+func TestRefreshOfOrphans(t *testing.T) {
+	f := newFakeTree(t)
+	f.tree.keeps = 0
+	f.children(fakeRoot, fakeRoot, "14 11 ")
+	f.process(11, fakeRoot, "S", 1, 1)
+	f.children(11, 11, "12 13 ")
+	f.process(12, 11, "S", 1, 10)
+	f.process(13, 11, "S", 1, 100)
+	f.process(14, fakeRoot, "S", 1, 1000)
+	if _, err := f.Read(); err != nil || !slices.Equal(f.PIDs(), []int{11, 13, 12, 14}) {
+		t.Fatalf("%v, %v", f.PIDs(), err)
+	}
+	if err := os.RemoveAll(filepath.Join(f.dir, "11")); err != nil {
+		t.Fatal(err)
+	}
+	f.process(12, 14, "S", 1, 10)
+	f.process(13, fakeRoot, "S", 1, 100)
+	f.children(14, 14, "12 ")
+	u, err := f.Refresh()
+	if err != nil || !slices.Equal(f.PIDs(), []int{13, 14, 12}) || u.CPU != 1110*statUnit {
+		t.Errorf("%v of %v, %v", u.CPU, f.PIDs(), err)
+	}
+}
+
+// A process that ends is in nobody's account but its parent's from then on.
+func TestRefreshWhenProcessesEnd(t *testing.T) {
+	shell := exec.Command("sh", "-c", `exec 3<&0; sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo $$; read x <&3' & echo $$; wait; exec cat`)
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer func() {
+		in.Close()
+		_ = shell.Wait()
+	}()
+	for lines, i := bufio.NewScanner(out), 0; i < 2 && lines.Scan(); i++ {
+	}
+	trees := openTrees(t, os.Getpid())
+	before := make(map[string]TreeUsage)
+	for name, tr := range trees {
+		if before[name], err = tr.Read(); err != nil || before[name].Processes != 2 || before[name].CPU == 0 {
+			t.Fatalf("%s: %+v, %v", name, before[name], err)
+		}
+	}
+	if _, err := io.WriteString(in, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tr := range trees {
+		eventually(t, "the end of a process", func() bool {
+			u, err := tr.Refresh()
+			if err != nil || u.CPU > before[name].CPU+10*time.Second {
+				t.Fatalf("%s: %+v, %v", name, u, err)
+			}
+			return u.Processes == 1
+		})
+		// A few steps are lost to rounding, when two times are added before it.
+		if u, err := tr.Refresh(); err != nil || u.CPU < before[name].CPU-3*statUnit || u.CPU > 2*before[name].CPU {
+			t.Errorf("%s: %v, %v; %v before", name, u.CPU, err, before[name].CPU)
+		}
+	}
+}
+
+// A number that is used again is another process's, though the descriptor was of
+// the one that had it before.
+func TestRefreshOfAReusedNumber(t *testing.T) {
+	family := startFamily(t, 2, siblings(2))
+	gone := exec.Command("true")
+	if err := gone.Start(); err != nil {
+		t.Skip(err)
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/stat", gone.Process.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Wait()
+	tr, err := OpenTree(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	want, err := tr.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := tr.PIDs()[1]
+	m := tr.tree.members[pid]
+	_ = unix.Close(m.files[statFile])
+	m.files[statFile], m.memory = fd, 1
+	tr.tree.members[pid] = m
+	u, err := tr.Refresh()
+	if err != nil || u.Processes != 2 || u.Memory != want.Memory || !slices.Equal(sorted(tr.PIDs()), sorted(family)) {
+		t.Errorf("%+v of %v, %v; want %+v of %v", u, tr.PIDs(), err, want, family)
+	}
+}
+
+// Whoever has no room for descriptors opens the files each time.
+func TestTreeKeepsFewDescriptors(t *testing.T) {
+	startFamily(t, 15, binaryTree(3))
+	tr, err := OpenTree(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	tr.tree.keeps = 4
+	for _, read := range []func() (TreeUsage, error){tr.Read, tr.Refresh, tr.Read, tr.Refresh} {
+		if u, err := read(); err != nil || u.Processes != 15 {
+			t.Errorf("%+v, %v", u, err)
+		}
+		if n := descriptors(t) - before; n != 4*memberFiles {
+			t.Errorf("%d more descriptors, want %d", n, 4*memberFiles)
+		}
+	}
+	if n := testing.AllocsPerRun(20, func() { _, _ = tr.Refresh() }); n != 0 {
+		t.Errorf("Refresh allocates %v times", n)
+	}
+	// Those who are left out are let go, and make room.
+	tr.Except(tr.PIDs()...)
+	if u, err := tr.Refresh(); err != nil || u.Processes != 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if n := descriptors(t) - before; n != 0 || tr.tree.kept != 0 {
+		t.Errorf("%d descriptors, %d members are kept", n, tr.tree.kept)
+	}
+	tr.Except()
+	if u, err := tr.Refresh(); err != nil || u.Processes != 15 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	tr.Close()
+	if n := descriptors(t) - before; n >= 0 {
+		t.Errorf("%d descriptors are left", n+2)
 	}
 }
 
@@ -589,27 +909,27 @@ func FuzzDirent(f *testing.F) {
 }
 
 func BenchmarkTree(b *testing.B) {
-	b.Run("50 processes", func(b *testing.B) {
-		cmd := exec.Command("sh", "-c", "exec 3<&0; i=1; while [ $i -lt 50 ]; do sh -c 'echo $$; read x <&3' & i=$((i+1)); done; echo $$; wait")
-		benchmarkTree(b, startFamily(b, 50, cmd))
-	})
+	b.Run("50 processes", func(b *testing.B) { benchmarkTree(b, startFamily(b, 50, siblings(50))) })
 	b.Run("a process of 100 threads", func(b *testing.B) { benchmarkTree(b, startFamily(b, 1, role("has threads"))) })
 }
 
 func benchmarkTree(b *testing.B, family []int) {
 	for name, tr := range openTrees(b, os.Getpid()) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			before, _ := SelfCPU()
-			for b.Loop() {
+		for how, read := range map[string]func() (TreeUsage, error){"Read": tr.Read, "Refresh": tr.Refresh} {
+			b.Run(name+", "+how, func(b *testing.B) {
 				_, _ = tr.Read()
-			}
-			after, _ := SelfCPU()
-			if n := len(tr.PIDs()); n != len(family) {
-				b.Errorf("%d processes", n)
-			}
-			// What a walk costs others is processor time, whoever else is running.
-			b.ReportMetric(float64(after-before)/float64(b.N*len(family)), "CPU-ns/process")
-		})
+				b.ReportAllocs()
+				before, _ := SelfCPU()
+				for b.Loop() {
+					_, _ = read()
+				}
+				after, _ := SelfCPU()
+				if n := len(tr.PIDs()); n != len(family) {
+					b.Errorf("%d processes", n)
+				}
+				// What a walk costs others is processor time, whoever else is running.
+				b.ReportMetric(float64(after-before)/float64(b.N*len(family)), "CPU-ns/process")
+			})
+		}
 	}
 }

@@ -18,6 +18,8 @@ func openTree(pid int) (tree, error) {
 
 func (tree) read() (TreeUsage, error) { return TreeUsage{}, sensors.ErrUnsupported }
 
+func (tree) refresh() (TreeUsage, error) { return TreeUsage{}, sensors.ErrUnsupported }
+
 func (tree) exclude([]int) {}
 
 func (tree) close() error { return nil }
