@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/wattspan/wattspan/sensors"
 	"github.com/wattspan/wattspan/tracker"
 )
 
@@ -138,7 +139,12 @@ func checkSpan(t *testing.T, d delivery, r tracker.Report, resource map[string]s
 	if r.Energy.Device != nil {
 		want["wattspan.energy.device_j"] = float64(*r.Energy.Device)
 		want["wattspan.energy.facility_j"] = float64(*r.Energy.Facility)
-		want["wattspan.energy.overhead_j"] = float64(*r.Energy.Facility - *r.Energy.Device)
+		want["wattspan.energy.overhead_j"] = float64(*r.Energy.Facility - plugOf(r))
+		if r.Energy.Node != nil {
+			want["wattspan.energy.node_j"] = float64(*r.Energy.Node)
+			want["wattspan.energy.unseen_j"] = float64(*r.Energy.Unseen)
+			want["wattspan.energy.method.node"] = r.Node.Method
+		}
 		want["wattspan.energy.low_j"] = float64(r.Bounds.Facility.Low)
 		want["wattspan.energy.high_j"] = float64(r.Bounds.Facility.High)
 		want["wattspan.energy.coverage"] = r.Coverage()
@@ -156,6 +162,13 @@ func checkSpan(t *testing.T, d delivery, r tracker.Report, resource map[string]s
 	}
 	if len(methods) > 0 {
 		want["wattspan.energy.method"] = joined(methods)
+	}
+	var flags []string
+	for _, f := range r.Quality {
+		flags = append(flags, string(f.Kind))
+	}
+	if flags != nil {
+		want["wattspan.energy.quality"] = joined(flags)
 	}
 	got := attributes(span.Attributes)
 	if pid, _ := got["process.pid"].(int64); pid <= 1 {
@@ -289,7 +302,10 @@ func checkMetrics(t *testing.T, d delivery, r tracker.Report, resource map[strin
 	for _, p := range got["wattspan.energy"].points {
 		parts[p.attributes["wattspan.component"]] += p.value
 	}
-	want := map[any]float64{"overhead": float64(*r.Energy.Facility - *r.Energy.Device)}
+	want := map[any]float64{"overhead": float64(*r.Energy.Facility - plugOf(r))}
+	if r.Energy.Unseen != nil {
+		want["unseen"] = float64(*r.Energy.Unseen)
+	}
 	for component, energy := range energiesOf(r) {
 		if energy != nil {
 			want[component] = *energy
@@ -298,6 +314,14 @@ func checkMetrics(t *testing.T, d delivery, r tracker.Report, resource map[strin
 	if !maps.EqualFunc(parts, want, func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*b }) {
 		t.Errorf("wattspan.energy by component is %v, want %v", parts, want)
 	}
+}
+
+// plugOf is what was drawn at the plug, as far as that is known.
+func plugOf(r tracker.Report) sensors.Joules {
+	if r.Energy.Node != nil {
+		return *r.Energy.Node
+	}
+	return *r.Energy.Device
 }
 
 // delivered is one metric of a delivery.
