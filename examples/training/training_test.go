@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 			_ = os.Unsetenv(name)
 		}
 	}
+	_ = os.Setenv("WATTSPAN_SHARE", tracker.SharingOff) // nor do its runs meet others
 	os.Exit(m.Run())
 }
 

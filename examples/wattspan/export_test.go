@@ -854,7 +854,8 @@ func cleanEnvironment() []string {
 			strings.HasPrefix(name, "GRPC_") || strings.HasSuffix(name, "_PROXY") ||
 			name == "TRACEPARENT" || name == "TRACESTATE" || name == "XDG_CONFIG_HOME"
 	})
-	return append(env, "XDG_CONFIG_HOME="+filepath.Join(runnerFolder, "none"))
+	// Nor does it meet the runs of others.
+	return append(env, "XDG_CONFIG_HOME="+filepath.Join(runnerFolder, "none"), "WATTSPAN_SHARE="+tracker.SharingOff)
 }
 
 // result is a run that is over.
