@@ -37,6 +37,9 @@ func printSummary(p *page, r tracker.Report, verbose bool) {
 	if r.Run.Within != "" {
 		p.text(2, "note: run "+r.Run.Within+" measures this machine already: its figures contain these, and the two are not to be added")
 	}
+	if r.Run.ReadBy != "" {
+		p.text(2, "note: run "+r.Run.ReadBy+" reads this machine's hardware and reports what is the machine's; this run reports what is its own")
+	}
 	for _, n := range r.Notes {
 		p.text(2, "note: "+n)
 	}
@@ -509,8 +512,15 @@ func quality(p *page, r tracker.Report) string {
 	default:
 		how = percent(share) + " measured, the rest by models"
 	}
-	if strings.Contains(r.Node.Method, string(sensors.MethodModel)) {
-		how = strings.Replace(how, "all of it", "all of the devices", 1) + "; at the plug by a model"
+	if r.Energy.Node != nil {
+		at := "a meter"
+		switch {
+		case r.Node.Method == string(sensors.MethodModel):
+			at = "a model"
+		case strings.Contains(r.Node.Method, string(sensors.MethodModel)):
+			at = "a meter and a model"
+		}
+		how = strings.NewReplacer("all of it", "all of the devices", "nothing measured, all", "no device measured, all").Replace(how) + "; at the plug by " + at
 	}
 	partial := ""
 	if r.Partial {
