@@ -145,12 +145,11 @@ func (m *polledMeter) add(r *Reading, method Method, at time.Time, v Value) {
 		r.Power = Watts(math.NaN())
 		return
 	}
-	since := at.Sub(r.At)
 	r.At = at
 	if method == MethodCounter {
 		r.Tally = m.counter.Add(at, v.Raw)
 		r.Power = Watts(math.NaN())
-		if seconds := since.Seconds(); seconds > 0 && r.Observed > m.last.Observed {
+		if seconds := (r.Observed - m.last.Observed).Seconds(); seconds > 0 {
 			r.Power = Watts(float64((r.Energy - m.last.Energy).Joules()) / seconds)
 		}
 	} else {

@@ -45,7 +45,8 @@ const idleWindow = 10 * time.Second
 // over the windows, P being the idle power: the least mean power of the device over
 // idleWindow in the run. Both sums are kept, so that P may be known late.
 type charge struct {
-	energy sensors.Microjoules // what is charged; it never decreases
+	due    sensors.Microjoules // what the formula says now
+	energy sensors.Microjoules // the most that it has said: a total never decreases
 	shared sensors.Microjoules // Σ s·E
 	excess float64             // Σ (s − r)·t, in seconds
 
@@ -64,8 +65,11 @@ func (c *charge) add(energy sensors.Microjoules, t time.Duration, s, r float64) 
 	c.excess += (s - r) * t.Seconds()
 }
 
-// settle computes the charge from the sums, given what the device has drawn.
-func (c *charge) settle(drawn sensors.Tally) {
+// settle computes the charge from the sums, given what the device has drawn. While
+// the idle power is not known, the total is charged with the less of what it would
+// be without one and of what it would be if the mean power so far were it: what is
+// charged once is not taken back. At the end of a run it is the former.
+func (c *charge) settle(drawn sensors.Tally, ending bool) {
 	if t := drawn.Observed - c.sinceObserve; t >= idleWindow {
 		p := sensors.Watts((drawn.Energy - c.sinceEnergy).Joules()) / sensors.Watts(t.Seconds())
 		if !(c.idle <= p) {
@@ -73,11 +77,23 @@ func (c *charge) settle(drawn sensors.Tally) {
 		}
 		c.sinceEnergy, c.sinceObserve = drawn.Energy, drawn.Observed
 	}
-	e := float64(c.shared)
-	if !math.IsNaN(float64(c.idle)) {
-		e -= float64(c.idle) * 1e6 * c.excess
+	known := !math.IsNaN(float64(c.idle))
+	c.due = c.shared
+	if known {
+		c.due = c.at(c.idle, drawn)
 	}
-	c.energy = max(c.energy, sensors.Microjoules(min(max(e, 0), float64(drawn.Energy))))
+	charged := c.due
+	if !known && !ending && drawn.Observed > 0 {
+		mean := sensors.Watts(float64(drawn.Energy.Joules()) / drawn.Observed.Seconds())
+		charged = min(charged, c.at(mean, drawn))
+	}
+	c.energy = max(c.energy, charged)
+}
+
+// at returns the charge with an idle power.
+func (c *charge) at(idle sensors.Watts, drawn sensors.Tally) sensors.Microjoules {
+	e := float64(c.shared) - float64(idle)*1e6*c.excess
+	return sensors.Microjoules(min(max(e, 0), float64(drawn.Energy)))
 }
 
 // reserved is the part of the machine that is reserved for the job, 0 to 1; NaN
@@ -143,11 +159,12 @@ func (s *sampler) attribute(i int, last, next *sample, cpu, memory float64) {
 			if !was.use.used {
 				// Seen for the first time: charged from the look that did not see it.
 				energy = now.Energy - max(min(use.before, now.Energy), was.charge.shared)
+				t = max(now.Observed-use.since, 0)
 			}
 			now.charge.add(energy, t, use.share, s.ofDevice(i, use.share, use.reserved))
 		}
 	}
-	now.charge.settle(now.Tally)
+	now.charge.settle(now.Tally, s.ending)
 }
 
 // ofDevice is idleShare for a device of which the job has a part: of one that is

@@ -41,6 +41,8 @@ type use struct {
 	// before is the energy of the device at the last look at which the job was
 	// not on it: the job is charged from there.
 	before sensors.Microjoules
+	// since is the time that was observed of it until then.
+	since time.Duration
 	// share is the part of the device's energy that is the job's from now on, 0
 	// to 1, and method how it was found.
 	share  float64
@@ -108,9 +110,9 @@ func (l *looker) look(now time.Time, readings []sensors.Reading) {
 		}
 		if !u.known {
 			// What was drawn so far has been charged by another rule.
-			u.before = readings[i].Energy
+			u.before, u.since = readings[i].Energy, readings[i].Observed
 		}
-		found.before = u.before
+		found.before, found.since = u.before, u.since
 		switch {
 		case found.used:
 			l.missed[i] = 0
@@ -120,7 +122,7 @@ func (l *looker) look(now time.Time, readings []sensors.Reading) {
 			}
 			fallthrough
 		default:
-			found.before = readings[i].Energy
+			found.before, found.since = readings[i].Energy, readings[i].Observed
 		}
 		*u = found
 	}

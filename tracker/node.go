@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wattspan/wattspan/emissions"
@@ -62,7 +63,7 @@ func newNodeModel(name string, machine host.Machine, devices []sensors.Device) n
 	}
 	p, reason, ok := node.For(machine, gpus)
 	if !ok {
-		m.reason = reason
+		m.reason = strings.TrimPrefix(m.reason+"; "+reason, "; ")
 		return m
 	}
 	m.profile = &p
@@ -80,6 +81,15 @@ type energies struct {
 	// says so. It never decreases.
 	node      sensors.Microjoules
 	nodeKnown bool
+	// job is the job's part of node: of each piece that the node adds, the part that
+	// it has of what the sensors saw since the piece before, which told is
+	// about.
+	job     float64 // µJ
+	charged sensors.Microjoules
+	told    struct {
+		charged, sensed sensors.Microjoules
+		waiting         sensors.Microjoules // of the node, while no sensor saw anything
+	}
 	// plug is what the scope is charged with at the plug: of the node where that
 	// is known, else of the devices. It never decreases.
 	plug sensors.Microjoules
@@ -98,7 +108,12 @@ func (s *sampler) measure(last, next *sample) {
 		}
 		e.known = true
 		e.sensed += d.Energy
-		e.scope += d.charged(s.devices[i], s.scope)
+		if s.attributable(i, next) {
+			e.charged += d.charge.energy
+		}
+		if s.scope == Machine || s.attributable(i, next) {
+			e.scope += d.charged(s.devices[i], s.scope)
+		}
 	}
 	if metered, covered, ok := s.metered(next); ok {
 		e.node, e.nodeKnown = metered, true
@@ -106,25 +121,40 @@ func (s *sampler) measure(last, next *sample) {
 			// What the meter did not see is modelled in its stead.
 			e.node += sensors.Microjoules((1 - covered) * s.modelled(e.sensed, next.elapsed))
 		}
-	} else if s.node.profile != nil && e.known {
+	} else if s.node.profile != nil && e.known && !s.awaited(next) {
 		e.node, e.nodeKnown = sensors.Microjoules(s.modelled(e.sensed, next.elapsed)), true
 	}
 	e.node = max(e.node, last.energies.node)
 	e.nodeKnown = e.nodeKnown || last.energies.nodeKnown
+	e.divide(&last.energies)
 	switch {
 	case !e.nodeKnown:
 		e.plug = e.scope
 	case s.scope == Machine:
 		e.plug = e.node
-	case e.sensed > 0:
-		// What no sensor sees is divided as what they see.
-		e.plug = sensors.Microjoules(float64(e.node) * min(float64(e.scope)/float64(e.sensed), 1))
+	default:
+		e.plug = sensors.Microjoules(e.job)
 	}
 	e.plug = max(e.plug, last.energies.plug)
 	e.unseen = last.energies.unseen
 	if e.plug > e.scope {
 		e.unseen = max(e.unseen, e.plug-e.scope)
 	}
+}
+
+// divide gives the job its part of what the node has added. What no sensor sees is
+// divided as what they see.
+func (e *energies) divide(last *energies) {
+	e.job, e.told = last.job, last.told
+	added := e.node - last.node + e.told.waiting
+	sensed := e.sensed - min(e.told.sensed, e.sensed)
+	if added == 0 || sensed == 0 {
+		e.told.waiting = added
+		return
+	}
+	charged := e.charged - min(e.told.charged, e.charged)
+	e.job += float64(added) * min(float64(charged)/float64(sensed), 1)
+	e.told.charged, e.told.sensed, e.told.waiting = e.charged, e.sensed, 0
 }
 
 // metered returns what the meter of the node has seen, and the part of the time
@@ -137,7 +167,19 @@ func (s *sampler) metered(now *sample) (energy sensors.Microjoules, covered floa
 	if !d.seen(s.devices[s.node.meter]) {
 		return 0, 0, false
 	}
-	return d.Energy, min(d.Observed.Seconds()/now.elapsed.Seconds(), 1), true
+	seen := d.Observed
+	if d.Err == nil {
+		// What it has not told yet is late, not lost: were it modelled meanwhile, the
+		// total, which never decreases, would keep what the model had too much.
+		seen += max(now.at.Sub(d.At), 0)
+	}
+	return d.Energy, min(seen.Seconds()/now.elapsed.Seconds(), 1), true
+}
+
+// awaited reports whether the meter works and has not told its first figure yet. At
+// the end of the run nothing is awaited any more.
+func (s *sampler) awaited(now *sample) bool {
+	return s.node.meter >= 0 && !s.ending && now.devices[s.node.meter].Err == nil
 }
 
 // modelled returns the energy of the node by its model, in microjoules.
@@ -194,7 +236,7 @@ func (t *Tracker) nodeReport(begin, now *sample, rel float64) (Node, float64) {
 			Rel: relativeError(s.devices[s.node.meter], &now.devices[s.node.meter]),
 		})
 	}
-	if s.node.profile != nil && covered < fullCoverage {
+	if s.node.profile != nil && e.known && covered < fullCoverage {
 		if seen {
 			n.Method = join([]string{n.Method, string(sensors.MethodModel)})
 		} else {

@@ -56,9 +56,10 @@ const (
 const minJump = time.Second
 
 // clockJump returns by how much the wall clock was moved between two times that
-// have a monotonic reading, in either direction.
-func clockJump(from, to time.Time) time.Duration {
-	moved := to.Round(0).Sub(from.Round(0)) - to.Sub(from)
+// have a monotonic reading, in either direction. What the machine slept between them
+// moves it too, and is told by another flag.
+func clockJump(from, to time.Time, slept time.Duration) time.Duration {
+	moved := to.Round(0).Sub(from.Round(0)) - to.Sub(from) - slept
 	if moved = moved.Abs(); moved < minJump {
 		return 0
 	}
@@ -109,7 +110,7 @@ func (t *Tracker) flags(now *sample, r Report) []Flag {
 	}
 	if e := now.energies; r.Node.Meter != nil && r.Node.Residual != nil && t.metersNode(now) {
 		switch {
-		case *r.Node.Residual < 0 && *r.Node.High < e.sensed.Joules():
+		case *r.Node.Residual < 0 && r.Node.Coverage >= fullCoverage && *r.Node.High < e.sensed.Joules():
 			add(FlagNodeBelowSum, r.Node.Meter.ID, "the meter shows %v and the components together %v, beyond its error", e.node.Joules(), e.sensed.Joules())
 		case *r.Node.Residual > sensors.Joules(unexplained)**r.Node.Energy:
 			add(FlagUnexplained, r.Node.Meter.ID, "%.0f %% of what the machine drew is in no component that was read", 100*float64(*r.Node.Residual / *r.Node.Energy))

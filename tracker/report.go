@@ -440,6 +440,7 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 	for _, c := range []sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory} {
 		var sum sensors.Microjoules
 		var method share
+		var methods []string // of the devices that the job is on
 		var idle sensors.Watts
 		k := 0
 		for i := range now.devices {
@@ -449,19 +450,25 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 			d := devices[k]
 			k++
 			if d.Component == c && d.Energy != nil && t.sampler.attributable(i, now) {
-				sum += now.devices[i].charge.energy
+				sum += now.devices[i].charge.due
 				drawn += now.devices[i].Energy
 				idle += now.devices[i].charge.idle
 				method = t.sampler.shareOf(i, now)
+				if use := now.devices[i].use; !use.known || use.used {
+					methods = append(methods, string(method))
+				}
 			}
 		}
 		if method == "" {
 			continue
 		}
 		total += sum
-		ways = append(ways, string(method))
+		if len(methods) == 0 {
+			methods = []string{string(method)}
+		}
+		ways = append(ways, methods...)
 		job.Components = append(job.Components, c)
-		share := JobShare{Component: c, Energy: sum.Joules(), Method: string(method)}
+		share := JobShare{Component: c, Energy: sum.Joules(), Method: join(methods)}
 		if !math.IsNaN(float64(idle)) {
 			share.IdlePower = &idle
 		}
@@ -470,8 +477,8 @@ func (t *Tracker) jobEnergy(now *sample, devices []Device) JobEnergy {
 	if len(job.Shares) > 0 {
 		j, rest := total.Joules(), (drawn - min(total, drawn)).Joules()
 		job.Energy, job.Unattributed, job.Method = &j, &rest, join(ways)
-		if e := now.energies; e.nodeKnown && e.sensed > 0 {
-			plug := e.node.Joules() * sensors.Joules(min(float64(total)/float64(e.sensed), 1))
+		if e := now.energies; e.nodeKnown {
+			plug := sensors.Joules(e.job / 1e6)
 			job.Node = &plug
 		}
 	}

@@ -96,6 +96,7 @@ type sampler struct {
 	member        *sharing.Member // nil where no other tracker is met
 	following     *following
 	publishFailed bool
+	ending        bool // whether the sample is the last
 	log           *slog.Logger
 	onTick        func(took time.Duration) // nil when nobody listens
 	owned         bool                     // whether the sensors are closed at the end
@@ -202,6 +203,7 @@ func (s *sampler) run() {
 			close(taken)
 		case <-s.quit:
 			s.poll(edgeDeadline)
+			s.ending = true
 			s.tick(edgeDeadline)
 			return
 		}
@@ -380,7 +382,7 @@ func (s *sampler) settle(last, next *sample) {
 	}
 	next.elapsed = last.elapsed + next.at.Sub(last.at)
 	s.measure(last, next)
-	next.jumped = last.jumped + clockJump(last.at, next.at)
+	next.jumped = last.jumped + clockJump(last.at, next.at, next.suspended-last.suspended)
 	plug := next.energies.plug - last.energies.plug
 	next.footprint = last.footprint.Plus(s.model.Apply(last.at, next.at, plug.Joules(), 0))
 

@@ -287,3 +287,31 @@ func TestExtend(t *testing.T) {
 		}
 	}
 }
+
+// The other tracker began less than an interval before this one, and had no power to
+// tell: what it saw before this one began is found out by its next sample.
+func TestExtendFromTheFirstSample(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(seconds float64) time.Time { return began.Add(time.Duration(seconds * float64(time.Second))) }
+	d := sensors.Device{ID: "package-0", Refresh: time.Second}
+	f := &following{devices: []followed{{published: true, read: true}}}
+	for i, test := range []struct {
+		sampled, now float64
+		energy       sensors.Microjoules
+		power        float64
+		want         sensors.Microjoules
+		observed     time.Duration
+	}{
+		{0, 0.75, 0, math.NaN(), 0, 0},
+		{0, 0.9, 0, math.NaN(), 0, 0},
+		{1, 1.75, 100e6, 100, 100e6, time.Second},
+		{2, 2.75, 200e6, 100, 200e6, 2 * time.Second},
+	} {
+		r := sensors.Reading{At: at(test.sampled), Power: sensors.Watts(test.power), Tally: sensors.Tally{
+			Energy: test.energy, Observed: time.Duration(test.sampled * float64(time.Second))}}
+		f.extend(0, d, &r, at(test.now), i == 0, false)
+		if r.Energy != test.want || r.Observed != test.observed {
+			t.Errorf("%d: %d µJ in %v, want %d in %v", i, r.Energy, r.Observed, test.want, test.observed)
+		}
+	}
+}

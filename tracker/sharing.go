@@ -67,6 +67,10 @@ type followed struct {
 	read      bool // by the other, at the start
 	// ahead is by how much the first sample was ahead of the other's.
 	ahead sensors.Tally
+	// Where the other had read it only once by then, no power said how much that
+	// is: the first interval does, which began at from, lag before this tracker.
+	from sensors.Reading
+	lag  time.Duration
 }
 
 func (m meeting) follow(devices []sensors.Device) *following {
@@ -109,10 +113,22 @@ func (f *following) extend(i int, d sensors.Device, r *sensors.Reading, at time.
 	if !owner && r.Err == nil && r.Power >= 0 && !math.IsInf(float64(r.Power), 0) {
 		ahead = sensors.Tally{Energy: sensors.Microjoules(float64(r.Power) * lag.Seconds() * 1e6), Observed: lag}
 	}
-	if first {
-		f.devices[i].ahead = ahead
+	begun := &f.devices[i]
+	switch took := r.At.Sub(begun.from.At); {
+	case first:
+		begun.ahead = ahead
+		if ahead.Observed == 0 && r.Err == nil {
+			begun.from, begun.lag = *r, lag
+		}
+	case begun.lag > 0 && r.Err == nil && took > 0:
+		before := min(begun.lag.Seconds()/took.Seconds(), 1)
+		begun.ahead = sensors.Tally{
+			Energy:   sensors.Microjoules(before * float64(r.Energy-min(begun.from.Energy, r.Energy))),
+			Observed: time.Duration(before * float64(max(r.Observed-begun.from.Observed, 0))),
+		}
+		begun.lag = 0
 	}
-	base := f.devices[i].ahead
+	base := begun.ahead
 	r.Tally = r.Plus(ahead)
 	r.Energy -= min(base.Energy, r.Energy)
 	r.Observed = max(r.Observed-base.Observed, 0)

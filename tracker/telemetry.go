@@ -252,7 +252,7 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 	if s.following != nil && s.scope == Machine {
 		return nil // contained in what the run publishes that reads the machine
 	}
-	known := now.energies.nodeKnown
+	known := now.energies.nodeKnown && s.scope == Machine
 	for _, e := range o.energy {
 		var sum sensors.Microjoules
 		observed := false
@@ -273,7 +273,7 @@ func (o *telemetry) observe(_ context.Context, obs metric.Observer) error {
 		if now.energies.nodeKnown {
 			obs.ObserveFloat64(in.energy, float64(now.energies.unseen.Joules()), o.unseen)
 		}
-		obs.ObserveFloat64(in.energy, float64(now.footprint.Facility-now.energies.plug.Joules()), o.overhead)
+		obs.ObserveFloat64(in.energy, max(float64(now.footprint.Facility-now.energies.plug.Joules()), 0), o.overhead)
 		obs.ObserveFloat64(in.emissions, float64(now.footprint.Operational), o.operational)
 	}
 	f := o.tracker.blank.Factors

@@ -182,7 +182,7 @@ func (t *Tracker) Stop(ctx context.Context) (Report, error) {
 	}
 	t.stopOnce.Do(func() {
 		var errs []error
-		bounded, cancel := context.WithTimeout(ctx, 2*edgeDeadline)
+		bounded, cancel := context.WithTimeout(ctx, 3*edgeDeadline)
 		complete := t.sampler.stop(bounded)
 		cancel()
 		last := t.sampler.current.Load()

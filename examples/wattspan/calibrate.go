@@ -434,7 +434,8 @@ func (o calibrateOptions) measure(ctx context.Context, in io.Reader, talk io.Wri
 			loads = append(loads, load{name: "load on " + plural(n/2, "processor"), begin: burning(n / 2), optional: true})
 		}
 	}
-	t, err := tracker.Start(ctx, tracker.WithName("calibrate"), tracker.WithNodeProfile(tracker.NodeNone),
+	// Of the machine, also where another run reads the hardware for this one.
+	t, err := tracker.Start(ctx, tracker.WithName("calibrate"), tracker.WithScope(tracker.Machine), tracker.WithNodeProfile(tracker.NodeNone),
 		tracker.WithInterval(min(time.Duration(o.seconds)*time.Second/10, tracker.DefaultInterval)),
 		tracker.WithTracerProvider(tracenoop.NewTracerProvider()), tracker.WithMeterProvider(metricnoop.NewMeterProvider()))
 	if err != nil {

@@ -261,17 +261,28 @@ func printTotals(p *page, r tracker.Report) {
 // printNode says what was drawn at the plug, and how that is known.
 func printNode(p *page, r tracker.Report, partial string) {
 	n := r.Node
+	// A meter that was named and cannot be read, or a stored profile that is
+	// damaged: what stands in for it must not hide that.
+	lost := ""
+	for _, o := range r.LeftOut {
+		if o.Component == sensors.Node && o.Status == sensors.Unreadable {
+			lost = o.Reason
+		}
+	}
 	if r.Energy.Node == nil {
-		if n.Reason != "" {
-			p.row("node", "–", n.Reason)
+		if why := remarks(lost, n.Reason); why != "" {
+			p.row("node", "–", why)
 		}
 		return
+	}
+	if n.Profile != nil {
+		lost = remarks(lost, n.Reason)
 	}
 	unseen := ""
 	if u := r.Energy.Unseen; u != nil {
 		unseen = u.String() + " of it in no sensor"
 	}
-	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, plugged(n)))
+	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, plugged(n), lost))
 }
 
 // plugged says how the energy at the plug is known.

@@ -20,7 +20,8 @@ func shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 // wrapper runs the program, and tells how it ended through a pipe: whoever reaps
 // all children of this process may take its status. Then it ends what the program
 // has left running, itself included, while their group is certainly theirs.
-const wrapper = `"$@" 3>&-; echo $? >&3; kill -KILL 0`
+// The same happens where this process is killed: then fd 4 ends.
+const wrapper = `(read _ <&4; kill -KILL 0) >/dev/null 2>&1 3>&- & "$@" 3>&- 4<&-; echo $? >&3; kill -KILL 0`
 
 const (
 	mostOutput = 64 << 10
@@ -66,6 +67,12 @@ func (p *program) read(ctx context.Context) (string, error) {
 	}
 	defer status.Close()
 	defer statusW.Close()
+	alive, aliveW, err := os.Pipe()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", sensors.ErrTransient, err)
+	}
+	defer alive.Close()
+	defer aliveW.Close()
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", sensors.ErrTransient, err)
@@ -74,7 +81,7 @@ func (p *program) read(ctx context.Context) (string, error) {
 
 	process, err := os.StartProcess("/bin/sh", append([]string{"sh", "-c", wrapper, "sh"}, p.argv...), &os.ProcAttr{
 		Env:   append(os.Environ(), "LC_ALL=C"),
-		Files: []*os.File{null, outW, complaintW, statusW},
+		Files: []*os.File{null, outW, complaintW, statusW, alive},
 		// A session of its own: no terminal to ask a password of, no signal from
 		// the keyboard, and a group that can be killed as one.
 		Sys: &syscall.SysProcAttr{Setsid: true},

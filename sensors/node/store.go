@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // ErrDamaged is returned for a stored profile that cannot be read: the error says
@@ -138,6 +139,10 @@ func (s shelf) forget() (string, bool, error) {
 // the run.
 func read(path string) (Profile, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) {
+		// A home that is another user's, or none at all, holds no profile.
+		return Profile{}, fmt.Errorf("%w (%w)", fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return Profile{}, err
 	}
