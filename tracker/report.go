@@ -343,6 +343,8 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 			d.Reason = now.Err.Error()
 		case first.Err != nil:
 			d.Reason = first.Err.Error()
+		case now.stuck(desc):
+			d.Reason = fmt.Sprintf("its counter stood still for %v, which no running hardware does", now.Observed.Round(time.Second))
 		default:
 			d.Reason = fmt.Sprintf("the run was shorter than the %v between two updates of its sensor", desc.Refresh)
 		}

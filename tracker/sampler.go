@@ -67,7 +67,15 @@ type deviceState struct {
 // seen reports whether the device has been observed for long enough to have a
 // figure: what a sensor shows before its next update says nothing.
 func (s *deviceState) seen(d sensors.Device) bool {
-	return s.Observed > 0 && s.Observed >= d.Refresh
+	return s.Observed > 0 && s.Observed >= d.Refresh && !s.stuck(d)
+}
+
+// stuck reports whether the counter of a processor or of memory stands still, which
+// that of no running hardware does: it is not read but shown by something else, a
+// hypervisor for example. A GPU can sleep.
+func (s *deviceState) stuck(d sensors.Device) bool {
+	return d.Method == sensors.MethodCounter && (d.Component == sensors.CPU || d.Component == sensors.Memory) &&
+		s.Energy == 0 && s.Observed >= max(time.Second, 2*d.Refresh)
 }
 
 // charged returns the energy that a scope is charged with, 0 while the device

@@ -315,3 +315,27 @@ func TestExtendFromTheFirstSample(t *testing.T) {
 		}
 	}
 }
+
+// A counter that stands still measures nothing: 0 is not its figure. A sleeping GPU
+// and a counter that has just begun have one.
+func TestStuck(t *testing.T) {
+	for _, test := range []struct {
+		device   sensors.Device
+		energy   sensors.Microjoules
+		observed time.Duration
+		seen     bool
+	}{
+		{sensors.Device{Component: sensors.CPU, Method: sensors.MethodCounter}, 0, 2 * time.Second, false},
+		{sensors.Device{Component: sensors.Memory, Method: sensors.MethodCounter}, 0, 2 * time.Second, false},
+		{sensors.Device{Component: sensors.CPU, Method: sensors.MethodCounter}, 1, 2 * time.Second, true},
+		{sensors.Device{Component: sensors.CPU, Method: sensors.MethodCounter}, 0, 500 * time.Millisecond, true},
+		{sensors.Device{Component: sensors.CPU, Method: sensors.MethodCounter, Refresh: 5 * time.Second}, 0, 9 * time.Second, true},
+		{sensors.Device{Component: sensors.CPU, Method: sensors.MethodModel}, 0, 2 * time.Second, true},
+		{sensors.Device{Component: sensors.GPU, Method: sensors.MethodCounter}, 0, 2 * time.Second, true},
+	} {
+		s := deviceState{Reading: sensors.Reading{Tally: sensors.Tally{Energy: test.energy, Observed: test.observed}}}
+		if s.seen(test.device) != test.seen {
+			t.Errorf("%+v with %v J in %v: seen %v", test.device, test.energy.Joules(), test.observed, !test.seen)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"time"
@@ -21,6 +22,8 @@ type meeting struct {
 	member *sharing.Member // nil where it reads alone
 	// readBy is the run that reads the hardware for all; empty where it is this one.
 	readBy string
+	// alone says why the tracker could not meet others, where it was told where.
+	alone string
 }
 
 // meet joins the trackers of this machine that this one meets in a directory, of
@@ -49,6 +52,10 @@ func meet(ctx context.Context, c *config, set *sensors.Set) meeting {
 		c.log.Info("this tracker reads the hardware by itself", "reason", err)
 	}
 	found := meeting{set: set}
+	_, named := os.LookupEnv(sharing.EnvShare)
+	if (named || c.share != "") && !errors.Is(err, sharing.ErrOff) {
+		found.alone = fmt.Sprintf("this run reads the hardware by itself, whoever else does: %v", err)
+	}
 	if slow := (*sharing.SlowError)(nil); errors.As(err, &slow) {
 		found.readBy = slow.RunID
 	}

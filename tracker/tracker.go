@@ -93,6 +93,9 @@ func Start(ctx context.Context, opts ...Option) (*Tracker, error) {
 		// The figures of the run that reads this machine contain this one's.
 		t.blank.Run.ReadBy, t.blank.Scope = others.readBy, cmp.Or(c.scope, Job)
 	}
+	if others.alone != "" {
+		t.blank.Notes = append(t.blank.Notes, others.alone)
+	}
 	t.blank.Missing, t.blank.LeftOut = absences(set)
 	t.sampler.node = newNodeModel(c.profile, machine, t.sampler.devices)
 	t.sampler.scope, t.sampler.model, t.sampler.log = t.blank.Scope, model, c.log

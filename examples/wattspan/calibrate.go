@@ -45,6 +45,9 @@ type calibrateOptions struct {
 	check, dryRun, forget, force bool
 	profile, json, points        string
 	seconds                      int
+	// detect says where the sensors are, share where trackers meet, as for a run.
+	detect []sensors.Option
+	share  string
 }
 
 func newCalibrateCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -71,6 +74,10 @@ Read the meter when you are asked: the load goes on until then.`,
 			if err != nil {
 				return err
 			}
+			if o.detect, err = c.settings.detection(); err != nil {
+				return err
+			}
+			o.share = c.settings.Share
 			files, command := args, []string(nil)
 			if at := cmd.ArgsLenAtDash(); at >= 0 {
 				files, command = args[:at], args[at:]
@@ -209,7 +216,7 @@ func (o calibrateOptions) calibrate(ctx context.Context, in io.Reader, talk io.W
 		}
 		return c, nil
 	}
-	machine := host.Describe(ctx, sensors.DefaultRoots())
+	machine := host.Describe(ctx, sensors.RootsOf(o.detect...))
 	if len(files) == 1 {
 		points, err := readPoints(files[0], in)
 		if err != nil {
@@ -436,6 +443,7 @@ func (o calibrateOptions) measure(ctx context.Context, in io.Reader, talk io.Wri
 	}
 	// Of the machine, also where another run reads the hardware for this one.
 	t, err := tracker.Start(ctx, tracker.WithName("calibrate"), tracker.WithScope(tracker.Machine), tracker.WithNodeProfile(tracker.NodeNone),
+		tracker.WithDetection(o.detect...), tracker.WithSharing(o.share),
 		tracker.WithInterval(min(time.Duration(o.seconds)*time.Second/10, tracker.DefaultInterval)),
 		tracker.WithTracerProvider(tracenoop.NewTracerProvider()), tracker.WithMeterProvider(metricnoop.NewMeterProvider()))
 	if err != nil {

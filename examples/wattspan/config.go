@@ -168,9 +168,9 @@ var options = []option{
 	{name: "profile", placeholder: "name", fallback: tracker.NodeAuto,
 		parse: parseChoice(nodeProfiles()...), choices: fixed(nodeProfiles()...),
 		help: "model of what no sensor sees of the machine: auto, none, or a profile's name"},
-	{name: "node-meter", placeholder: "meter", fallbackIs: "one that is found", parse: parseText, private: true,
+	{name: "node-meter", placeholder: "meter", fallbackIs: "one that is found", parse: parseLine, private: true,
 		help: "meter of the whole machine: command:PROGRAM, file:/PATH, redfish:https://BMC or ipmi"},
-	{name: "dcgm", placeholder: "url", fallbackIs: "none", parse: parseText, private: true,
+	{name: "dcgm", placeholder: "url", fallbackIs: "none", parse: parseLine, private: true,
 		help: "read the GPUs from a DCGM exporter, as http://localhost:9400/metrics"},
 	{name: "sys-root", placeholder: "directory", fallbackIs: "HOST_SYS, else /sys", parse: parseFileName, private: true,
 		help: "where the host's /sys is mounted"},
@@ -266,6 +266,17 @@ func parseText(text string) (any, error) {
 	case strings.ContainsFunc(text, unicode.IsControl):
 		// It would reach terminals and dashboards.
 		return nil, fmt.Errorf("%s holds a control character", quote(text))
+	}
+	return text, nil
+}
+
+// parseLine takes a command line or an address, which can be longer than a name.
+func parseLine(text string) (any, error) {
+	if len(text) > maxPath {
+		return nil, fmt.Errorf("%s is longer than %d bytes", quote(text), maxPath)
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return nil, fmt.Errorf("%s is not a line of text", quote(text))
 	}
 	return text, nil
 }

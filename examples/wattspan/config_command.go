@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -104,7 +106,7 @@ func (c configuration) write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, o := range options {
 		s := c.stated[o.name]
-		value, from := display(s.value), s.origin.reference()
+		value, from := display(o.shown(s.value)), s.origin.reference()
 		if s.origin.deciding != "" {
 			from += ", by its " + s.origin.deciding
 		}
@@ -120,6 +122,25 @@ func (c configuration) write(w io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", o.name, value, from)
 	}
 	return table.Flush()
+}
+
+// shown is a value without the secrets that a command line or an address can hold.
+func (o option) shown(value any) any {
+	text, _ := value.(string)
+	if o.name == "node-meter" {
+		if kind, line, ok := strings.Cut(text, ":"); ok && strings.HasPrefix(kind, "command") {
+			program, arguments, more := strings.Cut(strings.TrimSpace(line), " ")
+			if more && arguments != "" {
+				return kind + ":" + program + " …"
+			}
+		}
+	}
+	if o.name == "dcgm" {
+		if u, err := url.Parse(text); err == nil && u.User != nil {
+			return u.Redacted()
+		}
+	}
+	return value
 }
 
 // display is a value as a person writes it.
@@ -159,8 +180,8 @@ func (c configuration) writeJSON(w io.Writer) error {
 	}{Schema: configSchema}
 	for _, o := range options {
 		s := c.stated[o.name]
-		row := statedOption{Name: o.name, Value: s.value, Source: s.origin.source, From: s.origin.reference()}
-		switch v := s.value.(type) {
+		row := statedOption{Name: o.name, Value: o.shown(s.value), Source: s.origin.source, From: s.origin.reference()}
+		switch v := row.Value.(type) {
 		case time.Duration:
 			row.Value = v.String()
 		case string:

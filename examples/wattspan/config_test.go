@@ -170,6 +170,19 @@ func TestTheStrongestLevelThatStatesAnOptionDecides(t *testing.T) {
 	}
 }
 
+// A command line and an address can hold secrets: they are not shown.
+func TestConfigShowHoldsSecretsBack(t *testing.T) {
+	stranger(t)
+	t.Setenv("WATTSPAN_NODE_METER", "command:curl -u admin:hunter2 http://plug/")
+	t.Setenv("WATTSPAN_DCGM", "http://me:hunter2@node:9400/metrics")
+	for _, args := range [][]string{{"config", "show"}, {"config", "show", "--json"}} {
+		code, out, problems := command(args...)
+		if code != 0 || strings.Contains(out+problems, "hunter2") || !strings.Contains(out, "command:curl …") || !strings.Contains(out, "node:9400") {
+			t.Errorf("%v: %d %s\n%s", args, code, problems, out)
+		}
+	}
+}
+
 // What would run a program, call a service or have the figures read elsewhere is
 // not taken from a file that was merely found; the one that the user names may.
 func TestPrivateOptions(t *testing.T) {
