@@ -239,14 +239,15 @@ func Detect(ctx context.Context, opts ...Option) (*Set, error) {
 }
 
 // readOtherwise finds that what the back-end of the driver cannot read as a whole,
-// such as one that was built without cgo, is read by another, such as an exporter.
+// such as one that was built without cgo, is read by another, such as an exporter. On
+// a Jetson board the driver has no power of the GPU, and a rail has.
 func (s *Set) readOtherwise() {
 	at := slices.IndexFunc(s.devices, func(d Device) bool { return d.Component == GPU && strings.EqualFold(d.Vendor, "nvidia") })
 	if at < 0 {
 		return
 	}
 	for i := range s.omitted {
-		if o := &s.omitted[i]; o.Source == "nvml" && o.Device == "" && o.Status == Unreadable {
+		if o := &s.omitted[i]; o.Source == "nvml" && (o.Device == "" || s.devices[at].Whole) && o.Status == Unreadable {
 			o.Status = Superseded
 			o.Reason += "; " + s.devices[at].Source + " reads it"
 		}
@@ -500,6 +501,13 @@ func (s *subset) Read(dst []Reading) {
 	s.Sensor.Read(s.scratch)
 	for i, j := range s.index {
 		dst[i] = s.scratch[j]
+	}
+}
+
+// Begin lets the tallies of the sensor begin now, as far as they can.
+func (s *subset) Begin() {
+	if b, ok := s.Sensor.(interface{ Begin() }); ok {
+		b.Begin()
 	}
 }
 

@@ -57,7 +57,11 @@ type Polled struct {
 type polledMeter struct {
 	counter    Counter
 	integrator Integrator
-	last       Tally
+	last       Tally // of counter
+	// origin is what was counted before Begin. Of a counter it is known with the
+	// poll after begun only.
+	begun  time.Time
+	origin Tally
 }
 
 var _ Sensor = (*Polled)(nil)
@@ -145,17 +149,63 @@ func (m *polledMeter) add(r *Reading, method Method, at time.Time, v Value) {
 		r.Power = Watts(math.NaN())
 		return
 	}
-	r.At = at
+	since := at.Sub(r.At)
 	if method == MethodCounter {
-		r.Tally = m.counter.Add(at, v.Raw)
-		r.Power = Watts(math.NaN())
-		if seconds := (r.Observed - m.last.Observed).Seconds(); seconds > 0 {
-			r.Power = Watts(float64((r.Energy - m.last.Energy).Joules()) / seconds)
+		tally := m.counter.Add(at, v.Raw)
+		if !m.begun.IsZero() && since > 0 {
+			// It counts as if its power had been the same all the while.
+			before := min(max(m.begun.Sub(r.At).Seconds()/since.Seconds(), 0), 1)
+			m.origin.Energy += Microjoules(before * float64(tally.Energy-m.origin.Energy))
+			m.origin.Observed += time.Duration(before * float64(tally.Observed-m.origin.Observed))
+			m.begun = time.Time{}
 		}
+		r.At = at
+		r.Tally = tally.minus(m.origin)
+		r.Power = Watts(math.NaN())
+		if seconds := (tally.Observed - m.last.Observed).Seconds(); seconds > 0 {
+			r.Power = Watts(float64((tally.Energy - m.last.Energy).Joules()) / seconds)
+		}
+		m.last = tally
 	} else {
-		r.Tally, r.Power = m.integrator.Add(at, v.Power), v.Power
+		r.At = at
+		r.Tally, r.Power = m.integrator.Add(at, v.Power).minus(m.origin), v.Power
 	}
-	m.last = r.Tally
+}
+
+// Begin lets the tallies begin now, from zero, without a poll. A source is polled
+// from its opening on, and may have waited for slower ones since.
+func (s *Polled) Begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.meters {
+		s.meters[i].begin(&s.shown[i], s.Devices()[i].Method, s.Now())
+	}
+}
+
+func (m *polledMeter) begin(r *Reading, method Method, now time.Time) {
+	if method == MethodCounter {
+		m.begun, m.origin = now, m.counter.Tally()
+	} else {
+		if r.Err == nil && !math.IsNaN(float64(r.Power)) {
+			m.integrator.Rebase()
+			m.integrator.Add(now, r.Power) // as it was a moment ago
+			r.At = now
+		}
+		m.origin = m.integrator.Tally()
+	}
+	r.Tally = Tally{}
+}
+
+// minus returns what was accumulated since an earlier tally of the same device.
+func (t Tally) minus(u Tally) Tally {
+	return Tally{
+		Energy:    t.Energy - u.Energy,
+		Observed:  t.Observed - u.Observed,
+		Estimated: t.Estimated - u.Estimated,
+		Resets:    t.Resets - u.Resets,
+		Rejected:  t.Rejected - u.Rejected,
+		Variance:  t.Variance - u.Variance,
+	}
 }
 
 // Devices implements Sensor.

@@ -220,7 +220,7 @@ func (t *Tracker) nodeReport(begin, now *sample, rel float64) (Node, float64) {
 		d := t.device(s.node.meter, begin, now)
 		n.Meter = &d
 		if d.Reason != "" {
-			n.Reason = "the meter " + d.ID + ": " + d.Reason
+			n.Reason = "the meter " + d.ID + ": " + strings.TrimPrefix(d.Reason, d.ID+": ")
 		}
 	}
 	if !e.nodeKnown {
@@ -228,6 +228,9 @@ func (t *Tracker) nodeReport(begin, now *sample, rel float64) (Node, float64) {
 	}
 	metered, covered, seen := s.metered(now)
 	n.Coverage = covered
+	if covered >= fullCoverage && n.Meter.Reason == "" {
+		n.Reason = "" // that there is no model does not matter
+	}
 	var parts []emissions.Part
 	if seen {
 		n.Method = string(n.Meter.Method)

@@ -110,7 +110,7 @@ func (t *Tracker) flags(now *sample, r Report) []Flag {
 	}
 	if e := now.energies; r.Node.Meter != nil && r.Node.Residual != nil && t.metersNode(now) {
 		switch {
-		case *r.Node.Residual < 0 && r.Node.Coverage >= fullCoverage && *r.Node.High < e.sensed.Joules():
+		case *r.Node.Residual < 0 && r.Node.Coverage >= fullCoverage && *r.Node.High < leastSensed(r.Devices):
 			add(FlagNodeBelowSum, r.Node.Meter.ID, "the meter shows %v and the components together %v, beyond its error", e.node.Joules(), e.sensed.Joules())
 		case *r.Node.Residual > sensors.Joules(unexplained)**r.Node.Energy:
 			add(FlagUnexplained, r.Node.Meter.ID, "%.0f %% of what the machine drew is in no component that was read", 100*float64(*r.Node.Residual / *r.Node.Energy))
@@ -126,6 +126,21 @@ func (t *Tracker) flags(now *sample, r Report) []Flag {
 		add(FlagHandover, "", "another run read the hardware for this one and ended; it was taken over %d times, and %v were not observed", n, gap.Round(time.Millisecond))
 	}
 	return flags
+}
+
+// leastSensed is what the components drew at the least: a meter speaks against
+// another, and not against a model that may be off by more.
+func leastSensed(components []Device) (sum sensors.Joules) {
+	for _, d := range components {
+		switch {
+		case d.Energy == nil:
+		case d.Method.Measured():
+			sum += *d.Energy
+		default:
+			sum += *d.Low
+		}
+	}
+	return sum
 }
 
 // metersNode reports whether the meter of the node has a figure.

@@ -149,8 +149,11 @@ type Device struct {
 	Component sensors.Component `json:"component"`
 	Method    sensors.Method    `json:"method"`
 	Scope     sensors.Scope     `json:"scope"`
-	Source    string            `json:"source"`
-	Note      string            `json:"note,omitempty"`
+	// Includes are further components that are inside the figure, as memory is in
+	// that of a Grace socket.
+	Includes []sensors.Component `json:"includes,omitempty"`
+	Source   string              `json:"source"`
+	Note     string              `json:"note,omitempty"`
 	// Energy is what the device drew, nil where nothing could be observed;
 	// Low and High are its interval, k = 2.
 	Energy *sensors.Joules `json:"energy_j"`
@@ -323,7 +326,7 @@ func (t *Tracker) device(i int, begin, end *sample) Device {
 	desc := t.sampler.devices[i]
 	d := Device{
 		ID: desc.ID, Name: desc.Name, Vendor: desc.Vendor, Component: desc.Component,
-		Method: desc.Method, Scope: desc.Scope, Source: desc.Source, Note: desc.Note,
+		Method: desc.Method, Scope: desc.Scope, Includes: desc.Includes, Source: desc.Source, Note: desc.Note,
 		Estimated: now.Estimated.Seconds(), Resets: now.Resets, Rejected: now.Rejected,
 		Status: StatusOK,
 	}

@@ -176,6 +176,11 @@ func (s *sampler) start() {
 		r.looker = newLooker(r.sensor, s.job)
 		go r.run()
 	}
+	for _, in := range s.inline {
+		if b, ok := in.sensor.(interface{ Begin() }); ok {
+			b.Begin() // what is polled has counted since it was opened
+		}
+	}
 	s.suspendedBase, _ = s.suspendedSinceBoot()
 	first := s.take(nil, edgeDeadline)
 	s.first.Store(first)

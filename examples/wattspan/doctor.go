@@ -162,6 +162,8 @@ type examined struct {
 	Power *sensors.Watts `json:"power_w"`
 	// Trouble is what is wrong with the device, empty where nothing is.
 	Trouble string `json:"trouble,omitempty"`
+
+	refresh time.Duration // how old a value can be
 }
 
 // examine looks at the machine for a while.
@@ -264,16 +266,19 @@ func (d *diagnosis) judge() {
 
 // componentsOf sorts what was seen by component.
 func componentsOf(set *sensors.Set, r tracker.Report) []component {
-	described := set.Devices()
+	described := map[string]sensors.Device{} // by ID: the report has the node's meter elsewhere
+	for _, d := range set.Devices() {
+		described[d.ID] = d
+	}
 	var all []component
 	for _, kind := range []sensors.Component{sensors.GPU, sensors.CPU, sensors.Memory} {
 		c := component{Component: kind, Devices: []examined{}}
 		troubled, modelled := false, false
-		for i, seen := range r.Devices {
+		for _, seen := range r.Devices {
 			if seen.Component != kind {
 				continue
 			}
-			a := assess(seen, described[i], r.Run)
+			a := assess(seen, described[seen.ID], r.Run)
 			if a.Power != nil {
 				sum := *a.Power
 				if c.Power != nil {
@@ -322,7 +327,7 @@ func componentsOf(set *sensors.Set, r tracker.Report) []component {
 func assess(seen tracker.Device, described sensors.Device, run tracker.Run) examined {
 	a := examined{
 		ID: seen.ID, Index: described.Index, Name: seen.Name, Method: seen.Method, Scope: seen.Scope,
-		Source: seen.Source, Note: seen.Note, ErrorBand: described.ErrorBand,
+		Source: seen.Source, Note: seen.Note, ErrorBand: described.ErrorBand, refresh: described.Refresh,
 	}
 	if seen.Energy == nil {
 		a.Trouble = seen.Reason

@@ -104,7 +104,7 @@ func (d *diagnosis) printReadings(p *page) {
 			p.row(name, "–", "none: "+strings.Join(c.Reasons, "; "))
 			continue
 		case stateIncluded:
-			p.row(name, "–", "inside the figure of the gpu, which is the module's")
+			p.row(name, "–", inside(d.Report, c.Component))
 			continue
 		}
 		before := ""

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -356,12 +357,27 @@ func (s system) unread(components []component) []finding {
 			if a.Trouble == "" {
 				continue
 			}
-			f := finding{About: string(c.Component), Severity: problem, Text: a.ID + ": " + a.Trouble + ".", Remedies: []remedy{}}
-			f.Remedies = append(f.Remedies, remedy{What: "look again, and longer", Commands: []string{"wattspan doctor --for 10s"}})
-			found = append(found, f)
+			f := finding{About: string(c.Component), Severity: problem, Text: sentence(a.Trouble), Devices: []string{a.ID}, Remedies: []remedy{{
+				What: "look again, and longer", Commands: []string{"wattspan doctor --for " + a.longer().String()}}}}
+			i := slices.IndexFunc(found, func(other finding) bool { return other.About == f.About && other.same(f) })
+			if i < 0 {
+				found = append(found, f)
+				continue
+			}
+			found[i].Devices = append(found[i].Devices, a.ID)
+		}
+	}
+	for i, f := range found {
+		if len(f.Devices) == 1 {
+			found[i].Text, found[i].Devices = f.Devices[0]+": "+f.Text, nil
 		}
 	}
 	return found
+}
+
+// longer is a look that is long enough for the device to be seen.
+func (a examined) longer() time.Duration {
+	return min(max(10*time.Second, (a.refresh+5*time.Second).Truncate(time.Second)), longestLook)
 }
 
 // placeFindings say what would make the emissions better.

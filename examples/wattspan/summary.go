@@ -133,12 +133,21 @@ func absence(p *page, r tracker.Report, c sensors.Component) string {
 			return string(m.Status) + ": " + m.Reason
 		}
 	}
+	return cmp.Or(inside(r, c), "no figure")
+}
+
+// inside says in which figure a component is included; empty where it is in none.
+func inside(r tracker.Report, c sensors.Component) string {
 	for _, d := range r.Devices {
-		if d.Scope == sensors.ScopeModule {
-			return "inside the gpu's figure, which is the module's"
+		switch {
+		case !slices.Contains(d.Includes, c):
+		case d.Scope == sensors.ScopeModule:
+			return "inside the " + string(d.Component) + "'s figure, which is the module's"
+		default:
+			return "inside the " + string(d.Component) + "'s figure"
 		}
 	}
-	return "no figure"
+	return ""
 }
 
 // unreadable says what of a component could not be read and why, equal reasons
@@ -279,7 +288,7 @@ func printNode(p *page, r tracker.Report, partial string) {
 		lost = remarks(lost, n.Reason)
 	}
 	unseen := ""
-	if u := r.Energy.Unseen; u != nil {
+	if u := r.Energy.Unseen; u != nil && *u >= 0 {
 		unseen = u.String() + " of it in no sensor"
 	}
 	p.row("node", r.Energy.Node.String(), remarks(partial, bounds(r.Bounds.Node), unseen, plugged(n), lost))

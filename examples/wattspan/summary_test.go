@@ -504,7 +504,7 @@ func TestSummaryRemarks(t *testing.T) {
 	restarted.Resets, restarted.Rejected, restarted.Estimated = 1, 2, 3.5
 	restarted.Reason = "its counter restarted 1 times"
 	module := gpu
-	module.Scope = sensors.ScopeModule
+	module.Scope, module.Includes = sensors.ScopeModule, []sensors.Component{sensors.CPU, sensors.Memory}
 	denied := unseen(deviceWith(sensors.CPU, "cpu", "", sensors.MethodModel, 0), "denied")
 	for _, c := range []struct {
 		name   string
