@@ -152,3 +152,38 @@ func TestPolledPace(t *testing.T) {
 		}
 	})
 }
+
+// A source is polled from its opening on; its tallies begin when the run does. A
+// power goes on from the last poll, a counter's first interval is divided.
+func TestPolledBegins(t *testing.T) {
+	clock := sensortest.NewClock()
+	began := clock.Now()
+	p, _ := sensors.NewPolled(t.Context(), meter(clock, func(_ context.Context, values []sensors.Value) {
+		values[0] = sensors.Value{Raw: uint64(clock.Now().Sub(began).Milliseconds()) * 100} // 100 W in mJ
+		values[1] = sensors.Value{Power: 50}
+	}))
+	pass := func(seconds int) {
+		clock.Advance(time.Duration(seconds) * time.Second)
+	}
+	pass(5)
+	p.Poll(t.Context())
+	pass(3)
+	p.Begin() // 3 s after a poll, 8 s after the opening
+	r := make([]sensors.Reading, 2)
+	p.Read(r)
+	if r[0].Tally != (sensors.Tally{}) || r[1].Tally != (sensors.Tally{}) {
+		t.Errorf("at the beginning: %+v", r)
+	}
+	pass(2)
+	p.Poll(t.Context())
+	p.Read(r)
+	if r[0].Energy != 200e6 || r[0].Observed != 2*time.Second || r[1].Energy != 100e6 || r[1].Observed != 2*time.Second {
+		t.Errorf("2 s later: %+v, %+v", r[0].Tally, r[1].Tally)
+	}
+	pass(5)
+	p.Poll(t.Context())
+	p.Read(r)
+	if r[0].Energy != 700e6 || r[0].Power != 100 || r[1].Energy != 350e6 {
+		t.Errorf("7 s later: %+v, %+v", r[0], r[1])
+	}
+}

@@ -247,7 +247,7 @@ func (t *Tracker) report(now *sample) Report {
 		r.Notes = append(slices.Clone(t.blank.Notes), fmt.Sprintf(
 			"the machine was suspended for %v; that time and its energy are not in the figures", now.suspended.Round(time.Second)))
 	}
-	r.Missing = append([]Missing(nil), t.blank.Missing...)
+	r.Missing = append([]Missing{}, t.blank.Missing...)
 	r.Devices = make([]Device, 0, len(now.devices))
 	var parts, all []emissions.Part
 	var total sums

@@ -126,6 +126,7 @@ func RunID() string {
 
 // absences returns what the set has no figure of, and what it does not use.
 func absences(set *sensors.Set) (missing []Missing, leftOut []LeftOut) {
+	missing, leftOut = []Missing{}, []LeftOut{} // none, where null would be "not known"
 	for _, o := range set.Missing() {
 		missing = append(missing, missingOf(o))
 	}
