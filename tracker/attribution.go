@@ -164,7 +164,7 @@ func (s *sampler) attribute(i int, last, next *sample, cpu, memory float64) {
 			now.charge.add(energy, t, use.share, s.ofDevice(i, use.share, use.reserved))
 		}
 	}
-	now.charge.settle(now.Tally, s.ending)
+	now.charge.settle(now.Tally, next.ending)
 }
 
 // ofDevice is idleShare for a device of which the job has a part: of one that is

@@ -168,7 +168,7 @@ func (s *sampler) metered(now *sample) (energy sensors.Microjoules, covered floa
 		return 0, 0, false
 	}
 	seen := d.Observed
-	if d.Err == nil {
+	if d.Err == nil && !now.ending {
 		// What it has not told yet is late, not lost: were it modelled meanwhile, the
 		// total, which never decreases, would keep what the model had too much.
 		seen += max(now.at.Sub(d.At), 0)
@@ -179,7 +179,7 @@ func (s *sampler) metered(now *sample) (energy sensors.Microjoules, covered floa
 // awaited reports whether the meter works and has not told its first figure yet. At
 // the end of the run nothing is awaited any more.
 func (s *sampler) awaited(now *sample) bool {
-	return s.node.meter >= 0 && !s.ending && now.devices[s.node.meter].Err == nil
+	return s.node.meter >= 0 && !now.ending && now.devices[s.node.meter].Err == nil
 }
 
 // modelled returns the energy of the node by its model, in microjoules.

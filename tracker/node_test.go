@@ -114,7 +114,7 @@ func TestNodeMeterWithGaps(t *testing.T) {
 			m := meterOf(sensortest.Constant(60))
 			m.Lost = []sensortest.Span{{From: 10*time.Second + 500*time.Millisecond, To: 30 * time.Second}}
 			set := sensors.NewSet(sensortest.NewSensor(nil, fast,
-				counter("package-0", sensors.CPU, sensortest.Constant(20)), m))
+				counter("package-0", sensors.CPU, sensortest.Constant(15)), counter("dram-0", sensors.Memory, sensortest.Constant(5)), m))
 			tr := start(t, set, tracker.WithNodeProfile(profile))
 			time.Sleep(40 * time.Second)
 			r := stop(t, tr)
@@ -128,6 +128,9 @@ func TestNodeMeterWithGaps(t *testing.T) {
 			near(t, profile+": coverage", r.Node.Coverage, 0.5, 1e-6)
 			if r.Node.Method != method || float64(*r.Node.Meter.Energy) != metered {
 				t.Errorf("%s: method %q, meter %+v", profile, r.Node.Method, r.Node.Meter)
+			}
+			if r.Partial != (profile == tracker.NodeNone) {
+				t.Errorf("%s: partial %v", profile, r.Partial)
 			}
 			for _, want := range []tracker.FlagKind{tracker.FlagCoverage, tracker.FlagLost} {
 				if !slices.Contains(flagsOf(r), want) {

@@ -295,6 +295,8 @@ func (t *Tracker) report(now *sample) Report {
 		}
 		rel = relNode
 		r.Bounds.Node = interval(plug, rel)
+		// What a meter did not see, and no model stands in for, is missing.
+		r.Partial = r.Partial || r.Node.Profile == nil && r.Node.Coverage < fullCoverage
 		if r.Energy.Device != nil {
 			unseen := plug - *r.Energy.Device
 			r.Energy.Unseen = &unseen

@@ -26,6 +26,7 @@ const edgeDeadline = 2 * time.Second
 type sample struct {
 	at      time.Time
 	elapsed time.Duration // since the first sample
+	ending  bool          // whether it is the last one
 	counts  counts
 	devices []deviceState
 
@@ -313,7 +314,7 @@ func (s *sampler) tick(deadline time.Duration) {
 // take reads everything once. The two objects it allocates are all that a tick
 // allocates: others keep the sample, so it cannot be reused.
 func (s *sampler) take(last *sample, deadline time.Duration) *sample {
-	next := &sample{at: time.Now(), devices: make([]deviceState, len(s.devices))}
+	next := &sample{at: time.Now(), ending: s.ending, devices: make([]deviceState, len(s.devices))}
 	next.counts.samples = 1
 	for _, r := range s.readers {
 		r.request()

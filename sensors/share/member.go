@@ -186,6 +186,7 @@ type SlowError struct {
 	Interval time.Duration
 }
 
+// Error implements error: it says who reads the machine, and how often.
 func (e *SlowError) Error() string {
 	return fmt.Sprintf("share: run %s reads this machine for all, but only every %v", e.RunID, e.Interval)
 }
