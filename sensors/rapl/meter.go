@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/internal/keptfile"
 )
 
 // refresh is how often the hardware updates its counters.
@@ -27,13 +28,8 @@ const (
 	lastRetry  = time.Minute
 )
 
-// file is an energy_uj that is kept open: opening it takes three times as long
-// as reading it.
-type file interface {
-	// pread reads the file from its start.
-	pread(buf []byte) (int, error)
-	Close() error
-}
+// file is an energy_uj that is kept open.
+type file = keptfile.Handle
 
 // register is an open counter: a zone's or a perf event's.
 type register interface {
@@ -139,7 +135,7 @@ type energyFile struct {
 }
 
 func (f *energyFile) sample() (uint64, error) {
-	n, err := f.pread(f.buf[:])
+	n, err := f.Pread(f.buf[:])
 	switch {
 	case err != nil:
 		return 0, err

@@ -15,7 +15,7 @@ import (
 // script is a counter file that shows what its function says at each read.
 type script func() uint64
 
-func (s script) pread(buf []byte) (int, error) {
+func (s script) Pread(buf []byte) (int, error) {
 	return copy(buf, strconv.AppendUint(nil, s(), 10)), nil
 }
 

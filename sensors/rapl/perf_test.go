@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/internal/keptfile"
 	"github.com/wattspan/wattspan/sensors/sensortest"
 )
 
@@ -628,7 +629,7 @@ func TestNamelessZoneBesideEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := twoSockets(x.tree)
-	x.sensor, x.omitted = open(x.tree.Roots(), kernel{openFile, p.openEvent}, x.clock.Now)
+	x.sensor, x.omitted = open(x.tree.Roots(), kernel{keptfile.OpenHandle, p.openEvent}, x.clock.Now)
 	defer x.sensor.Close()
 	if got, want := x.ids(), "package-0 package-1 dram-0 dram-1"; got != want {
 		t.Errorf("devices %q, want %q", got, want)

@@ -63,6 +63,7 @@ import (
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/internal/keptfile"
 )
 
 const source = "rapl"
@@ -111,7 +112,7 @@ func Open(_ context.Context, roots sensors.Roots) (sensors.Sensor, []sensors.Omi
 			Err:    sensors.ErrUnsupported,
 		}}
 	}
-	return open(roots, kernel{openFile, openEvent}, time.Now)
+	return open(roots, kernel{keptfile.OpenHandle, openEvent}, time.Now)
 }
 
 // kernel opens what the kernel shows.

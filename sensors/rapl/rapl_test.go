@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/wattspan/wattspan/sensors"
+	"github.com/wattspan/wattspan/sensors/internal/keptfile"
 	"github.com/wattspan/wattspan/sensors/sensortest"
 )
 
@@ -37,7 +38,7 @@ func (f *faults) openFile(path string) (file, error) {
 	if err := f.open[id]; err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	real, err := openFile(path)
+	real, err := keptfile.OpenHandle(path)
 	return faulty{real, f, id}, err
 }
 
@@ -47,11 +48,11 @@ type faulty struct {
 	id string
 }
 
-func (f faulty) pread(buf []byte) (int, error) {
+func (f faulty) Pread(buf []byte) (int, error) {
 	if err := f.faults.read[f.id]; err != nil {
 		return 0, err
 	}
-	return f.file.pread(buf)
+	return f.file.Pread(buf)
 }
 
 // machine is a sensor over a fake tree, a clock and faults.
@@ -265,7 +266,7 @@ func TestConformance(t *testing.T) {
 			sensortest.Conform(t, sensortest.Conformance{
 				Open: func(t testing.TB) sensors.Sensor {
 					tree = sensortest.NewSysfs(t, m)
-					s, _ := open(tree.Roots(), kernel{openFile, noEvent}, clock.Now)
+					s, _ := open(tree.Roots(), kernel{keptfile.OpenHandle, noEvent}, clock.Now)
 					return s
 				},
 				Advance: func(d time.Duration) {
@@ -621,7 +622,7 @@ func TestNameThatCannotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x.sensor, x.omitted = open(x.tree.Roots(), kernel{openFile, noEvent}, time.Now)
+	x.sensor, x.omitted = open(x.tree.Roots(), kernel{keptfile.OpenHandle, noEvent}, time.Now)
 	defer x.sensor.Close()
 	if got, want := x.ids(), "package-0 package-1 dram-0"; got != want {
 		t.Errorf("devices %q, want %q", got, want)

@@ -87,7 +87,7 @@ func OpenFunc(find func() (string, error), size int) (*File, error) {
 // be touched yet. open opens files, for tests; nil stands for the system.
 func New(find func() (string, error), size int, open func(path string) (Handle, error)) *File {
 	if open == nil {
-		open = openFile
+		open = OpenHandle
 	}
 	return &File{find: find, open: open, buf: make([]byte, size)}
 }

@@ -31,7 +31,7 @@ func (f *faults) openFile(path string) (Handle, error) {
 	if f.open != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: f.open}
 	}
-	h, err := openFile(path)
+	h, err := OpenHandle(path)
 	if err == nil {
 		f.handles++
 	}

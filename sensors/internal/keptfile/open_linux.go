@@ -10,7 +10,9 @@ import (
 // little more than the system call, and this is the whole cost of a sample.
 type fd int
 
-func openFile(path string) (Handle, error) {
+// OpenHandle opens a file to be read by one system call at a time, for a caller that
+// keeps it itself. The error is an fs.PathError.
+func OpenHandle(path string) (Handle, error) {
 	for {
 		n, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		switch err {

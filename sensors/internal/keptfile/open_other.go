@@ -4,5 +4,5 @@ package keptfile
 
 import "errors"
 
-// openFile says that these files are read on Linux only.
-func openFile(string) (Handle, error) { return nil, errors.ErrUnsupported }
+// OpenHandle says that these files are read on Linux only.
+func OpenHandle(string) (Handle, error) { return nil, errors.ErrUnsupported }
